@@ -1,0 +1,102 @@
+"""Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1, equation 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+
+from bakeoff import (
+    Attention,
+    Case,
+    Forward,
+    Metadata,
+    Paper,
+    allowed_keys,
+    hookimpl,
+    masked_softmax,
+)
+
+
+def reference(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    *,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """softmax(q kᵀ / √D) v."""
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = q @ k.mT * scale  # (B, H, Nq, Nk)
+    return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
+
+
+def sdpa(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """torch's fused attention. Its ``is_causal`` is aligned at the upper left; ours is not."""
+    square = q.shape[-2] == k.shape[-2]
+    if causal and (mask is not None or not square):
+        mask, causal = allowed_keys(q, k, mask, causal), False
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=scale
+    )
+
+
+def flops(case: Case) -> float:
+    """Two matrix products over the visible pairs, two operations a multiply-add."""
+    shape = case.attention_shape
+    products = shape.head_dim + shape.value_dim
+    return 2.0 * shape.batch * shape.heads * case.visible_pairs * products
+
+
+@hookimpl
+def bakeoff_variants() -> Iterable[Attention]:
+    """Scaled dot-product attention."""
+    yield Attention(
+        "scaled_dot_product",
+        forwards={
+            "reference": Forward(reference, complexity="N^2", memory="N^2"),
+            "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=flops),
+        },
+        metadata=Metadata(
+            title="Scaled dot-product attention",
+            summary="A softmax over the products of query and keys, divided by the root of D.",
+            formula=r"o_i = \sum_j \operatorname{softmax}_j\!\left("
+            r"\frac{q_i \cdot k_j}{\sqrt{D}}\right) v_j",
+            strengths=("every pair of positions is one step apart", "fused kernels everywhere"),
+            weaknesses=("FLOPs grow with the square of the length", "no sense of order by itself"),
+            use_when="The sequence is short enough for the square: the default.",
+            tags=("dot_product", "soft", "self", "cross", "global", "language", "vision"),
+            paper=Paper(
+                title="Attention Is All You Need",
+                authors=(
+                    "Ashish Vaswani",
+                    "Noam Shazeer",
+                    "Niki Parmar",
+                    "Jakob Uszkoreit",
+                    "Llion Jones",
+                    "Aidan N. Gomez",
+                    "Łukasz Kaiser",
+                    "Illia Polosukhin",
+                ),
+                year=2017,
+                url="https://arxiv.org/abs/1706.03762",
+            ),
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+            },
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What a variant is, where variants are found, and how one becomes a module."""

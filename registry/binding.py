@@ -1,0 +1,115 @@
+"""Binds a variant's forward to its options and tensors, so that it can be called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
+from bakeoff.registry.variants import Forward, Variant
+
+if TYPE_CHECKING:
+    import torch
+
+    from bakeoff.registry.shapes import Shape
+
+__all__ = ["CONTEXT", "context_for", "draw", "forward_of", "resolve_options"]
+
+Source = Literal["parameters", "inputs", "noise"]
+
+#: Arguments that reach only a forward that names them.
+CONTEXT = ("grid", "layer", "depth", "history")
+
+
+def draw(
+    variant: Variant,
+    source: str,
+    shape: Shape | int,
+    generator: torch.Generator | None,
+    options: Mapping[str, Any],
+) -> dict[str, torch.Tensor]:
+    """The tensors that ``variant`` declares under ``source``, by name.
+
+    Args:
+        variant: The variant.
+        source: ``"parameters"``, ``"inputs"`` or ``"noise"``.
+        shape: A :class:`Shape` for attention, the number of features otherwise.
+        generator: Where randomness comes from; None for torch's global generator.
+        options: The options, complete (see :func:`resolve_options`).
+
+    Raises:
+        TypeError: Where the declaration returns anything but a mapping of names to tensors.
+    """
+    import torch
+
+    declaration = getattr(variant, source)
+    if declaration is None:
+        return {}
+    tensors = declaration(shape, generator, **options)
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"returned {type(tensors).__name__}, expected a mapping of name to tensor")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name!r} is {type(tensor).__name__}, expected a tensor")
+    return dict(tensors)
+
+
+def forward_of(variant: Variant, name: str) -> Forward:
+    """The forward called ``name``; an unknown one gets a suggestion.
+
+    Raises:
+        UnknownNameError: Where the variant has no such forward.
+    """
+    if name not in variant.forwards:
+        hint = did_you_mean(name, variant.forwards)
+        raise UnknownNameError(f"{variant.name} has no forward {name!r}; {hint}")
+    return variant.forwards[name]
+
+
+def resolve_options(variant: Variant, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All options of ``variant``: the defaults, changed by ``given``.
+
+    Raises:
+        UnknownNameError: Where ``given`` names an option that the variant does not have.
+        UsageError: Where a value is not of the type of the default.
+    """
+    options = dict(variant.options)
+    for name, value in (given or {}).items():
+        if name not in options:
+            hint = did_you_mean(name, options)
+            raise UnknownNameError(f"{variant.name} has no option {name!r}; {hint}")
+        default = options[name]
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if default is not None and value is not None and type(value) is not type(default):
+            raise UsageError(
+                f"{variant.name}: option {name} is {value!r} ({type(value).__name__}), expected "
+                f"{type(default).__name__} like its default {default!r}"
+            )
+        options[name] = value
+    return options
+
+
+def context_for(fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of ``given`` (of :data:`CONTEXT`) that ``fn`` names as an argument."""
+    return {name: given[name] for name in _named(fn) if name in given}
+
+
+# Dynamo cannot trace inspect.signature; the names of a function's arguments never change.
+def _named(fn: Callable[..., Any]) -> tuple[str, ...]:
+    code = fn.__code__ if isinstance(fn, types.FunctionType) else None
+    if code is not None:
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return tuple(name for name in CONTEXT if name in names)
+    return _signature_names(fn)
+
+
+@functools.lru_cache(maxsize=None)
+def _signature_names(fn: Callable[..., Any]) -> tuple[str, ...]:
+    try:
+        return tuple(name for name in CONTEXT if name in inspect.signature(fn).parameters)
+    except (TypeError, ValueError):
+        return ()

@@ -1,0 +1,204 @@
+"""The catalog: every variant that was found, and every plugin that could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from bakeoff.registry.errors import InvalidVariantError, UnknownNameError, UsageError, did_you_mean
+from bakeoff.registry.metadata import TAGS
+from bakeoff.registry.validation import faults_of
+from bakeoff.registry.variants import KINDS, Variant
+
+__all__ = ["Catalog", "Contribution", "Problem"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a plugin or a variant was left out.
+
+    Args:
+        origin: The plugin: a module, a file, an entry point.
+        reason: What was wrong, what was got and what was expected.
+        traceback: Where it was raised, if an exception was the cause.
+    """
+
+    origin: str
+    reason: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a plugin returned from a hook other than ``bakeoff_variants``."""
+
+    origin: str
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog(Mapping[str, Variant]):
+    """An immutable mapping of names to variants, in a stable order.
+
+    Aliases are found too, but not iterated. Make one with :func:`bakeoff.load`.
+
+    Args:
+        variants: Name to variant.
+        origins: Name to the plugin that brought it.
+        problems: What could not be loaded.
+        contributions: Hook name to what plugins returned from it.
+        sources: What a worker process must load to see the same variants.
+        added: Variants that came from :meth:`with_variants`, and from no plugin.
+
+    Example:
+        >>> import bakeoff
+        >>> catalog = bakeoff.load()
+        >>> catalog["swish"] is catalog["silu"]
+        True
+        >>> [variant.name for variant in catalog.select(kind="connection")]
+        ['plain', 'pre_norm', 'residual']
+        >>> catalog["relo"]
+        Traceback (most recent call last):
+        bakeoff.registry.errors.UnknownNameError: no variant is called 'relo'; did you mean relu?
+    """
+
+    variants: Mapping[str, Variant]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    contributions: Mapping[str, tuple[Contribution, ...]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    added: tuple[Variant, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("variants", "origins", "contributions"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __getitem__(self, name: str) -> Variant:
+        found = self.variants.get(name) or self._by_alias().get(name)
+        if found is None:
+            hint = did_you_mean(name, [*self.variants, *self._by_alias()])
+            raise UnknownNameError(f"no variant is called {name!r}; {hint}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.variants)
+
+    def __len__(self) -> int:
+        return len(self.variants)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.variants or name in self._by_alias()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{len(self.select(kind=kind))} {kind}s" for kind in KINDS if self.select(kind=kind)
+        )
+        return f"<Catalog of {counts or 'nothing'}; {len(self.problems)} problems>"
+
+    def select(
+        self,
+        *,
+        kind: str | Iterable[str] | None = None,
+        tags: str | Iterable[str] | None = None,
+        names: str | Iterable[str] | None = None,
+    ) -> tuple[Variant, ...]:
+        """The variants of these kinds, with all of these tags, of these names or aliases.
+
+        Raises:
+            UnknownNameError: For a kind, a tag or a name that is not known.
+        """
+        kinds = _known("kind", _strings(kind), KINDS)
+        wanted = _known("tag", _strings(tags), [tag for group in TAGS.values() for tag in group])
+        chosen = None if names is None else {self[name].name for name in _strings(names)}
+        return tuple(
+            variant
+            for variant in self.variants.values()
+            if (kind is None or variant.kind in kinds)
+            and set(wanted) <= set(variant.metadata.tags)
+            and (chosen is None or variant.name in chosen)
+        )
+
+    def with_variants(self, *variants: Variant) -> Catalog:
+        """A new catalog with these variants added, as in a notebook.
+
+        Raises:
+            InvalidVariantError: Where one breaks the contract or its name is taken.
+        """
+        catalog, origin = self, "with_variants"
+        for variant in variants:
+            reasons = [str(fault) for fault in faults_of(variant)] or catalog.clashes(
+                variant, origin
+            )
+            if reasons:
+                name = getattr(variant, "name", type(variant).__name__)
+                raise InvalidVariantError(f"{origin}: {name}: " + "; ".join(reasons))
+            catalog = catalog.plus(variant, origin, added=True)
+        missing = [reason for variant in variants for reason in catalog.dangling(variant)]
+        if missing:
+            raise InvalidVariantError(f"{origin}: " + "; ".join(missing))
+        return catalog
+
+    def clashes(self, variant: Variant, origin: str) -> list[str]:
+        """Why the names of ``variant`` cannot be added, with both origins."""
+        reasons = []
+        for name in (variant.name, *variant.metadata.aliases):
+            if name in self:
+                holder = self[name]
+                what = "name" if name == holder.name else f"alias of {holder.name}"
+                reasons.append(
+                    f"the name {name!r} of {variant.name} from {origin} is already a {what} from "
+                    f"{self.origins.get(holder.name, 'elsewhere')}; choose another"
+                )
+        aliases = (variant.name, *variant.metadata.aliases)
+        if len(set(aliases)) < len(aliases):
+            reasons.append(f"metadata.aliases: got {aliases[1:]}, expected names not used twice")
+        return reasons
+
+    def dangling(self, variant: Variant) -> list[str]:
+        """The names in ``variant`` that should be variants and are not."""
+        named = [("approximates", variant.approximates)]
+        named += [(f"identity {i.name!r}", i.equals) for i in variant.identities]
+        return [
+            f"{variant.name}: {where}: got {name!r}, expected a registered variant; "
+            f"{did_you_mean(name, self)}"
+            for where, name in named
+            if isinstance(name, str) and name not in self
+        ]
+
+    def plus(self, variant: Variant, origin: str, *, added: bool = False) -> Catalog:
+        """A new catalog with one more variant, which must have been judged before."""
+        return Catalog(
+            {**self.variants, variant.name: variant},
+            {**self.origins, variant.name: origin},
+            self.problems,
+            self.contributions,
+            self.sources,
+            (*self.added, variant) if added else self.added,
+        )
+
+    def _by_alias(self) -> dict[str, Variant]:
+        return {a: v for v in self.variants.values() for a in v.metadata.aliases}
+
+
+def _strings(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    values = tuple(value)
+    for item in values:
+        if not isinstance(item, str):
+            raise UsageError(f"got {item!r} ({type(item).__name__}), expected a text")
+    return values
+
+
+def _known(what: str, given: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"no {what} is called {name!r}; {did_you_mean(name, known)}")
+    return given
