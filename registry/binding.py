@@ -6,19 +6,17 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
-from bakeoff.registry.variants import Forward, Variant
+from bakeoff.registry.variants import Variant
 
 if TYPE_CHECKING:
     import torch
 
     from bakeoff.registry.shapes import Shape
 
-__all__ = ["CONTEXT", "context_for", "draw", "forward_of", "resolve_options"]
-
-Source = Literal["parameters", "inputs", "noise"]
+__all__ = ["CONTEXT", "context_for", "draw", "resolve_options"]
 
 #: Arguments that reach only a forward that names them.
 CONTEXT = ("grid", "layer", "depth", "history")
@@ -55,18 +53,6 @@ def draw(
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name!r} is {type(tensor).__name__}, expected a tensor")
     return dict(tensors)
-
-
-def forward_of(variant: Variant, name: str) -> Forward:
-    """The forward called ``name``; an unknown one gets a suggestion.
-
-    Raises:
-        UnknownNameError: Where the variant has no such forward.
-    """
-    if name not in variant.forwards:
-        hint = did_you_mean(name, variant.forwards)
-        raise UnknownNameError(f"{variant.name} has no forward {name!r}; {hint}")
-    return variant.forwards[name]
 
 
 def resolve_options(variant: Variant, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -107,7 +93,7 @@ def _named(fn: Callable[..., Any]) -> tuple[str, ...]:
     return _signature_names(fn)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _signature_names(fn: Callable[..., Any]) -> tuple[str, ...]:
     try:
         return tuple(name for name in CONTEXT if name in inspect.signature(fn).parameters)

@@ -161,7 +161,7 @@ class Catalog(Mapping[str, Variant]):
 
     def dangling(self, variant: Variant) -> list[str]:
         """The names in ``variant`` that should be variants and are not."""
-        named = [("approximates", variant.approximates)]
+        named: list[tuple[str, object]] = [("approximates", variant.approximates)]
         named += [(f"identity {i.name!r}", i.equals) for i in variant.identities]
         return [
             f"{variant.name}: {where}: got {name!r}, expected a registered variant; "

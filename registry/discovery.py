@@ -142,9 +142,7 @@ class _Loading:
             Contribution(impl.plugin_name, impl.function)
             for impl in self.manager.hook.bakeoff_record.get_hookimpls()
         )
-        return Catalog(
-            catalog.variants, catalog.origins, tuple(self.problems), others, sources
-        )
+        return Catalog(catalog.variants, catalog.origins, tuple(self.problems), others, sources)
 
     def _without_dangling(self, catalog: Catalog) -> Catalog:
         """Leave out variants that refer to unknown ones, until none does."""

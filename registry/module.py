@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bakeoff.registry.binding import CONTEXT, context_for, draw, forward_of, resolve_options
+from bakeoff.registry.binding import CONTEXT, context_for, draw, resolve_options
 from bakeoff.registry.errors import UnsupportedError, UsageError
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Variant
@@ -72,7 +72,7 @@ class VariantModule(nn.Module):
                 + ("a bakeoff.Shape" if wanted is Shape else "the number of features")
             )
         self.variant, self.shape, self.options = variant, shape, dict(options)
-        self.forward_name, self.chosen = forward, forward_of(variant, forward)
+        self.forward_name, self.chosen = forward, variant.forward(forward)
         names = []
         for name, tensor in draw(variant, "parameters", shape, generator, options).items():
             names.append(name)
@@ -142,8 +142,10 @@ class VariantModule(nn.Module):
             if isinstance(shape, Shape):
                 same = shape.q_len == shape.k_len
                 causal = bool(keywords.get("causal"))
-                pattern = ("causal_self" if same else "causal_cross") if causal else (
-                    "self" if same else "cross"
+                pattern = (
+                    ("causal_self" if same else "causal_cross")
+                    if causal
+                    else ("self" if same else "cross")
                 )
             reason = self.chosen.why_not(
                 Case(
@@ -153,7 +155,9 @@ class VariantModule(nn.Module):
                     options=self.options,
                     dtype=str(first.dtype).removeprefix("torch."),
                     device=first.device.type,
-                    direction="training" if torch.is_grad_enabled() and self.training else "forward",
+                    direction="training"
+                    if torch.is_grad_enabled() and self.training
+                    else "forward",
                 )
             )
         if reason:

@@ -108,7 +108,7 @@ def _property_faults(variant: Variant) -> Iterator[Fault]:
     if not isinstance(properties, Mapping):
         yield Fault("metadata.properties", _shown(properties), "a mapping of names to values")
         return
-    for name, value in properties.items():
+    for name, value in dict[str, Any](properties).items():
         where = f"metadata.properties[{name!r}]"
         if name not in known:
             hint = did_you_mean(name, known)
@@ -184,7 +184,7 @@ def _identity_faults(variant: Variant) -> Iterator[Fault]:
 def _tensor_faults(variant: Variant) -> Iterator[Fault]:
     """Draw the declared tensors once, check their names, and bind them to every forward."""
     size = PROBE_SHAPE if isinstance(variant, Attention) else PROBE_FEATURES
-    taken: dict[str, str] = {name: "options" for name in variant.options}
+    taken: dict[str, str] = dict.fromkeys(variant.options, "options")
     for source in ("parameters", "inputs", "noise"):
         try:
             tensors = draw(variant, source, size, None, variant.options)
@@ -220,8 +220,8 @@ def _clash_faults(
 def _signature_faults(variant: Variant, keywords: Iterable[str]) -> Iterator[Fault]:
     positional = {"activation": "x", "attention": "q, k, v", "connection": "x, branch"}
     names = positional[variant.kind].split(", ")
-    extra = {name: None for name in (*variant.arguments[len(names) :], *keywords)}
-    functions = {f"forwards[{name!r}]": f.fn for name, f in variant.forwards.items()}
+    extra = dict.fromkeys((*variant.arguments[len(names) :], *keywords))
+    functions = {f"forwards[{name!r}]": variant.forward(name).fn for name in variant.forwards}
     if isinstance(variant, Attention) and variant.recurrence:
         functions["recurrence"] = variant.recurrence
         extra_of = {"recurrence": {**extra, "state": None}}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from bakeoff.registry.errors import UnknownNameError, did_you_mean
 from bakeoff.registry.metadata import Metadata
 from bakeoff.registry.shapes import Case
 
@@ -118,7 +119,7 @@ class Variant:
     arguments: ClassVar[tuple[str, ...]]
 
     name: str
-    forwards: Mapping[str, Forward] = field(kw_only=True)
+    forwards: Mapping[str, Forward | Callable[..., Any]] = field(kw_only=True)
     metadata: Metadata = field(kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     parameters: Callable[..., Tensors] | None = field(default=None, kw_only=True)
@@ -131,7 +132,9 @@ class Variant:
         # Only what is unambiguous is normalised here; validation, which knows the plugin, judges.
         if isinstance(self.forwards, Mapping):
             forwards = {
-                name: Forward(given) if not isinstance(given, Forward) and callable(given) else given
+                name: Forward(given)
+                if not isinstance(given, Forward) and callable(given)
+                else given
                 for name, given in self.forwards.items()
             }
             object.__setattr__(self, "forwards", MappingProxyType(forwards))
@@ -139,6 +142,18 @@ class Variant:
             object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
         if isinstance(self.identities, (list, tuple)):
             object.__setattr__(self, "identities", tuple(self.identities))
+
+    def forward(self, name: str) -> Forward:
+        """The forward called ``name``.
+
+        Raises:
+            UnknownNameError: Where there is none; the message suggests the nearest.
+        """
+        forward = self.forwards.get(name)
+        if not isinstance(forward, Forward):
+            hint = did_you_mean(name, self.forwards)
+            raise UnknownNameError(f"{self.name} has no forward {name!r}; {hint}")
+        return forward
 
     def declared(self, name: str, default: Any = None) -> Any:
         """The value of a declared property, or ``default`` where none is declared."""

@@ -48,9 +48,7 @@ def sdpa(
     square = q.shape[-2] == k.shape[-2]
     if causal and (mask is not None or not square):
         mask, causal = allowed_keys(q, k, mask, causal), False
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=causal, scale=scale
-    )
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
 
 
 def flops(case: Case) -> float:
