@@ -139,6 +139,13 @@ class Case:
         return self.pattern in ("causal_self", "causal_cross", "decode")
 
     @property
+    def seq_len(self) -> int:
+        """The length that is varied: keys when decoding, else queries or rows."""
+        if isinstance(self.shape, Shape):
+            return self.shape.k_len if self.pattern == "decode" else self.shape.q_len
+        return self.shape.seq_len
+
+    @property
     def attention_shape(self) -> Shape:
         """The shape, where the kind is attention."""
         if not isinstance(self.shape, Shape):
