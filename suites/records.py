@@ -78,6 +78,11 @@ class Cell:
     case: Case
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        # Mappings have no hash: what is left tells most cells apart, and equality the rest.
+        case = self.case
+        return hash((self.label, self.suite, case.shape, case.pattern, case.dtype, case.direction))
+
     @property
     def label(self) -> str:
         """``variant:forward``."""

@@ -1,0 +1,214 @@
+"""Accuracy: errors against the float64 reference, identities, probes and declared properties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+
+import torch
+
+from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.hookspecs import hookimpl
+from bakeoff.registry.variants import Variant
+from bakeoff.suites.budget import Errors, Oracle
+from bakeoff.suites.identities import holds
+from bakeoff.suites.probes import PROBES
+from bakeoff.suites.properties import MEASURES, measured
+from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.spec import Job, Suite
+from bakeoff.suites.tensors import Arguments, arguments_for, why_not
+from bakeoff.suites.verdicts import (
+    ATTENTION,
+    FEATURES,
+    Subject,
+    Unsupported,
+    Verdict,
+    brief,
+    record_of,
+    right_if,
+    status_of,
+)
+
+NAME, VERSION = "accuracy", 1
+
+
+def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
+    """One job a variant: its error cells, then its probes, identities and properties."""
+    cells = expand(NAME, VERSION, catalog, selection, directions=("forward",))
+    for name, group in groupby(cells, key=lambda cell: cell.variant):
+        errors = [replace(cell, extra={"check": "error"}) for cell in group]
+        yield Job((*errors, *_small_cells(catalog[name], errors)))
+
+
+def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
+    """Cells of checks that choose their own small sizes."""
+    shape = ATTENTION if variant.kind == "attention" else FEATURES
+    seen = dict.fromkeys((c.forward, c.case.dtype, c.case.device, c.case.threads) for c in errors)
+    for forward, dtype, device, threads in seen:
+        cell = next(c for c in errors if c.forward == forward)
+        case = replace(
+            cell.case,
+            shape=shape,
+            pattern=None,
+            options=dict(variant.options),
+            inputs="normal",
+            dtype=dtype,
+            device=device,
+            threads=threads,
+        )
+        yield replace(cell, case=case, extra={"check": "contract"})
+        for identity in variant.identities:
+            extra = {"check": "identity", "identity": identity.name}
+            yield replace(cell, case=case, extra=extra)
+    if variant.metadata.properties and any(cell.forward == "reference" for cell in errors):
+        cell = next(cell for cell in errors if cell.forward == "reference")
+        case = replace(
+            cell.case,
+            shape=shape,
+            pattern=None,
+            options=dict(variant.options),
+            inputs="normal",
+            dtype="float64",
+        )
+        yield replace(cell, case=case, extra={"check": "properties"})
+
+
+def measure(job: Job) -> Iterator[Record]:
+    """Error cells of one case share its oracle."""
+    for (_, check), group in groupby(job.cells, key=lambda c: (c.case, c.extra["check"])):
+        cells = list(group)
+        if check == "error":
+            yield from _errors(job, cells)
+            continue
+        for cell in cells:
+            job.announce(cell)
+            yield from _CHECKS[check](job.catalog, cell)
+
+
+def _errors(job: Job, cells: list[Cell]) -> Iterator[Record]:
+    variant, case = job.catalog[cells[0].variant], cells[0].case
+    oracles: dict[str, Oracle] = {}
+    for cell in cells:
+        job.announce(cell)
+        reason = why_not(variant, cell.forward, case)
+        if reason:
+            yield whole_cell(cell, Status.UNSUPPORTED, reason)
+            continue
+        try:
+            if not oracles:
+                oracles[""] = Oracle(variant, case)
+            yield from _error_records(cell, variant, oracles[""])
+        except Exception as error:
+            yield whole_cell(cell, status_of(error), brief(error))
+            continue
+        if variant.kind == "attention":
+            yield record_of(cell, "error_ratio_masked", _masked(cell, variant, oracles))
+        if variant.approximates:
+            target = job.catalog[variant.approximates]
+            yield record_of(cell, "approximation_error", _approximation(cell, variant, target))
+
+
+def _error_records(cell: Cell, variant: Variant, oracle: Oracle) -> Iterator[Record]:
+    errors = oracle.judge(variant.forward(cell.forward).fn)[0]
+    yield Record(cell, "max_abs_error", errors.largest if errors.finite else None)
+    yield Record(cell, "rms_error", errors.rms if errors.finite else None)
+    if cell.forward == "reference" and len(variant.forwards) == 1:
+        reason = "unverified: no independent definition"
+        yield Record(cell, "error_ratio", reason=reason)
+    else:
+        yield _judged(cell, "error_ratio", errors)
+
+
+def _judged(cell: Cell, metric: str, errors: Errors) -> Record:
+    value = errors.ratio if errors.finite and errors.budget > 0 else None
+    status = Status.OK if errors.right else Status.WRONG
+    return Record(
+        cell, metric, value, status=status, reason="" if errors.right else errors.explain()
+    )
+
+
+def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callable[[], Verdict]:
+    """The error with a random mask, the finest that the forward obeys."""
+    forward = variant.forward(cell.forward)
+
+    def check() -> Verdict:
+        if forward.masks == "none":
+            raise Unsupported("it declares that it obeys no mask")
+        if forward.masks not in oracles:
+
+            def with_mask(arguments: Arguments, seed: int) -> Arguments:
+                return arguments.having(mask=_random_mask(arguments, forward.masks, seed))
+
+            oracles[forward.masks] = Oracle(variant, cell.case, prepare=with_mask)
+        errors = oracles[forward.masks].judge(forward.fn)[0]
+        return right_if(errors.right, errors.explain(), errors.ratio if errors.finite else None)
+
+    return check
+
+
+def _random_mask(arguments: Arguments, level: str, seed: int) -> torch.Tensor:
+    q, k = arguments.data["q"], arguments.data["k"]
+    queries = q.shape[2] if level == "full" else 1
+    heads = q.shape[1] if level == "full" else 1
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(q.shape[0], heads, queries, k.shape[2], generator=generator) < 0.7
+    return mask.to(q.device)
+
+
+def _approximation(cell: Cell, variant: Variant, target: Variant) -> Callable[[], Verdict]:
+    """‖o − o*‖ ÷ ‖o*‖ in float64, o* what it approximates."""
+
+    def check() -> Verdict:
+        wide = arguments_for(variant, cell.case).to(torch.float64)
+        output = wide.call(variant.forward(cell.forward).fn)
+        plain = {name: wide.plain[name] for name in ("mask", "causal", "scale")}
+        exact = target.forward("reference").fn(*wide.data.values(), **plain, **target.options)
+        return Verdict(Status.OK, float((output - exact).norm() / exact.norm()))
+
+    return check
+
+
+def _contract(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    subject = _subject(catalog, cell)
+    for probe in PROBES[cell.case.kind]:
+        yield record_of(cell, probe.__name__, partial(probe, subject))
+
+
+def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    subject = _subject(catalog, cell)
+    for name in subject.variant.metadata.properties:
+        if name in MEASURES:
+            yield record_of(cell, f"property_{name}", partial(measured, subject, name))
+
+
+def _subject(catalog: Catalog, cell: Cell) -> Subject:
+    case = cell.case
+    return Subject(catalog[cell.variant], cell.forward, case.dtype, case.device, case.seed)
+
+
+def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    subject = _subject(catalog, cell)
+    name = cell.extra["identity"]
+    identity = next(i for i in subject.variant.identities if i.name == name)
+    yield record_of(cell, "identity", partial(holds, catalog, subject, identity, "self"))
+    if subject.is_attention:
+        check = partial(holds, catalog, subject, identity, "causal_self")
+        yield record_of(cell, "identity_causal", check)
+
+
+_CHECKS = {"contract": _contract, "identity": _identity, "properties": _properties}
+
+
+@hookimpl
+def bakeoff_suites() -> Iterable[Suite]:
+    """The suite."""
+    yield Suite(
+        NAME,
+        VERSION,
+        "Is it right: errors against the reference, identities, probes, declared properties.",
+        plan,
+        measure,
+    )

@@ -1,0 +1,109 @@
+"""Gradient: gradients against the float64 reference, and gradcheck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+
+import torch
+from torch.autograd.gradcheck import GradcheckError
+
+from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.hookspecs import hookimpl
+from bakeoff.registry.shapes import FeatureShape, Shape
+from bakeoff.registry.variants import Variant
+from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.spec import Job, Suite
+from bakeoff.suites.tensors import arguments_for, why_not
+from bakeoff.suites.verdicts import Unsupported, Verdict, brief, record_of, status_of
+
+NAME, VERSION = "gradient", 1
+
+#: gradcheck makes a matrix of every output by every input: the sizes must be small.
+TINY_ATTENTION = Shape(batch=1, heads=2, kv_heads=2, q_len=5, k_len=5, head_dim=4, value_dim=4)
+TINY_FEATURES = FeatureShape(batch=1, seq_len=3, features=6)
+
+
+def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
+    """One job a variant: gradient errors by case, then one gradcheck for each forward."""
+    cells = expand(NAME, VERSION, catalog, selection, directions=("training",))
+    for _, group in groupby(cells, key=lambda cell: cell.variant):
+        errors = [replace(cell, extra={"check": "error"}) for cell in group]
+        yield Job((*errors, *_gradchecks(errors)))
+
+
+def _gradchecks(errors: list[Cell]) -> Iterator[Cell]:
+    for cell in {c.forward: c for c in reversed(errors)}.values():
+        shape = TINY_ATTENTION if cell.case.kind == "attention" else TINY_FEATURES
+        pattern = "self" if cell.case.kind == "attention" else None
+        case = replace(cell.case, shape=shape, pattern=pattern, dtype="float64", inputs="normal")
+        yield replace(cell, case=case, extra={"check": "gradcheck"})
+
+
+def measure(job: Job) -> Iterator[Record]:
+    """Error cells of one case share its oracle."""
+    for case, group in groupby(job.cells, key=lambda cell: (cell.case, cell.extra["check"])):
+        cells, oracle = list(group), None
+        variant = job.catalog[cells[0].variant]
+        for cell in cells:
+            job.announce(cell)
+            reason = _why_not(variant, cell)
+            if reason:
+                yield whole_cell(cell, Status.UNSUPPORTED, reason)
+            elif case[1] == "gradcheck":
+                yield record_of(cell, "gradcheck", partial(_gradcheck, variant, cell))
+            else:
+                try:
+                    oracle = oracle or Oracle(variant, cell.case, gradients_of)
+                    yield _error(cell, variant, oracle)
+                except Exception as error:
+                    yield whole_cell(cell, status_of(error), brief(error))
+
+
+def _why_not(variant: Variant, cell: Cell) -> str | None:
+    if variant.declared("differentiable", True) is False:
+        return "the variant declares that it is not differentiable"
+    return why_not(variant, cell.forward, cell.case)
+
+
+def _error(cell: Cell, variant: Variant, oracle: Oracle) -> Record:
+    """The worst of all leaves: inputs, parameters, the branch's weight."""
+    worst = oracle.judge(variant.forward(cell.forward).fn)[0]
+    value = worst.ratio if worst.finite and worst.budget > 0 else None
+    if worst.right:
+        return Record(cell, "grad_error_ratio", value, reason=f"worst: {worst.name}")
+    return Record(cell, "grad_error_ratio", value, status=Status.WRONG, reason=worst.explain())
+
+
+def _gradcheck(variant: Variant, cell: Cell) -> Verdict:
+    """The backward against differences of the forward, in float64."""
+    arguments = arguments_for(variant, cell.case).requiring_grad()
+    leaves = arguments.leaves()
+    if not leaves:
+        raise Unsupported("nothing to differentiate")
+    fn = variant.forward(cell.forward).fn
+
+    def call(*tensors: torch.Tensor) -> torch.Tensor:
+        return arguments.replacing(dict(zip(leaves, tensors, strict=True))).call(fn)
+
+    try:
+        torch.autograd.gradcheck(call, tuple(leaves.values()))
+    except GradcheckError as error:
+        return Verdict(Status.WRONG, reason=brief(error))
+    return Verdict(Status.OK)
+
+
+@hookimpl
+def bakeoff_suites() -> Iterable[Suite]:
+    """The suite."""
+    yield Suite(
+        NAME,
+        VERSION,
+        "Is its gradient right: against the reference, and against differences.",
+        plan,
+        measure,
+    )

@@ -1,0 +1,63 @@
+"""Memory: the peak of a call, and what its graph keeps for the backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.hookspecs import hookimpl
+from bakeoff.registry.variants import Variant
+from bakeoff.suites.calls import Call
+from bakeoff.suites.peaks import peak_bytes, saved_bytes
+from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.spec import Job, Suite
+from bakeoff.suites.tensors import why_not
+from bakeoff.suites.verdicts import brief, status_of
+
+NAME, VERSION = "memory", 1
+
+
+def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
+    """One job a variant."""
+    cells = expand(NAME, VERSION, catalog, selection, directions=("forward", "training"))
+    for _, group in groupby(cells, key=lambda cell: cell.variant):
+        yield Job(tuple(group))
+
+
+def measure(job: Job) -> Iterator[Record]:
+    """Peak and saved bytes of each cell."""
+    for cell in job.cells:
+        job.announce(cell)
+        variant = job.catalog[cell.variant]
+        reason = why_not(variant, cell.forward, cell.case)
+        if reason:
+            yield whole_cell(cell, Status.UNSUPPORTED, reason)
+            continue
+        try:
+            yield from _records(cell, variant)
+        except Exception as error:
+            yield whole_cell(cell, status_of(error), brief(error))
+
+
+def _records(cell: Cell, variant: Variant) -> Iterator[Record]:
+    call = Call.of(variant, cell)
+    run = call.forward if cell.case.direction == "forward" else call.training
+    # Saved bytes first: the hooks see every tensor that the graph keeps, exactly.
+    saved = saved_bytes(call.output) if cell.case.direction == "training" else None
+    yield Record(cell, "peak_bytes", float(peak_bytes(run, cell.case.device)), "bytes")
+    if saved is not None:
+        yield Record(cell, "saved_bytes", float(saved), "bytes")
+
+
+@hookimpl
+def bakeoff_suites() -> Iterable[Suite]:
+    """The suite."""
+    yield Suite(
+        NAME,
+        VERSION,
+        "What it allocates: the peak of a call, and the bytes kept for the backward.",
+        plan,
+        measure,
+    )

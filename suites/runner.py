@@ -1,0 +1,252 @@
+"""Plans the cells, leaves out what is measured already, runs the jobs and stores what comes."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.discovery import discover
+from bakeoff.registry.errors import UsageError
+from bakeoff.suites.environment import environment
+from bakeoff.suites.identity import key_of, source_digest
+from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.selection import DEFAULT_TIMEOUT, Selection, selection_for
+from bakeoff.suites.spec import Job, Suite, suites_of
+from bakeoff.suites.store import DEFAULT_PATH, Results, Store
+from bakeoff.suites.supervisor import Limits, Supervisor
+
+__all__ = ["Progress", "Silent", "Summary", "run", "run_jobs"]
+
+
+class Progress(Protocol):
+    """Sees a run as it goes."""
+
+    def begin(self, planned: int, stored: int) -> None:
+        """So many cells are planned, and so many of them are stored already."""
+
+    def running(self, cell: Cell) -> None:
+        """This cell is being measured."""
+
+    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
+        """This cell is stored."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin(self, planned: int, stored: int) -> None:
+        """Nothing."""
+
+    def running(self, cell: Cell) -> None:
+        """Nothing."""
+
+    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Args:
+        planned: Cells of the selection.
+        stored: Cells that were measured before.
+        statuses: Records by status, of the cells measured now.
+        seconds: How long it took.
+    """
+
+    planned: int = 0
+    stored: int = 0
+    statuses: dict[Status, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run(
+    suites: Iterable[str] = (),
+    *,
+    preset: str = "quick",
+    results: str | Path = DEFAULT_PATH,
+    catalog: Catalog | None = None,
+    plugins: Iterable[str | Path] = (),
+    timeout: float = DEFAULT_TIMEOUT,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
+    **axes: Any,
+) -> Results:
+    """Measure, and return the results; what is stored already is not measured again.
+
+    Args:
+        suites: Names of suites; none for all.
+        preset: ``"quick"``, ``"standard"`` or ``"full"``.
+        results: The results file.
+        catalog: Where the variants come from; :func:`bakeoff.load` with ``plugins`` if None.
+        plugins: Paths of plugin files.
+        timeout: Seconds that one cell may take without a sign of life.
+        memory_limit: Bytes that a job may allocate; None for 80% of the machine's memory.
+        progress: Sees the run as it goes.
+        **axes: Any field of :class:`bakeoff.suites.selection.Selection`: ``variants``, ``kinds``,
+            ``tags``, ``forwards``, ``patterns``, ``seq_lens``, ``dtypes``, …; a single value
+            counts as a tuple of one.
+
+    Raises:
+        UnknownNameError: For a suite, preset, axis or name that is not known.
+        UsageError: For a value that an axis can't take.
+        StoreError: Where the results file can't be used.
+
+    Example:
+        >>> import bakeoff, tempfile
+        >>> file = tempfile.mkdtemp() + "/results.sqlite"
+        >>> found = bakeoff.run("memory", variants="relu", seq_lens=64, results=file)
+        >>> found.to_pandas().query("metric == 'saved_bytes'").value.unique()
+        array([65536.])
+    """
+    catalog = discover(plugins) if catalog is None else catalog
+    names = (suites,) if isinstance(suites, str) else tuple(suites)
+    given = {name: _as_tuple(value) for name, value in axes.items()}
+    selections = {
+        suite: selection_for(preset, suite.name, given)
+        for suite in suites_of(catalog, names).values()
+    }
+    limits = Limits(timeout, memory_limit or _most_memory())
+    with Store(results) as store:
+        run_jobs(catalog, selections, store, limits, progress or Silent())
+    return Results(results)
+
+
+def run_jobs(
+    catalog: Catalog,
+    selections: Mapping[Suite, Selection],
+    store: Store,
+    limits: Limits,
+    progress: Progress,
+) -> Summary:
+    """Run every job of the suites; what :func:`run` does once its arguments are understood."""
+    started = time.monotonic()
+    jobs = [job for suite, chosen in selections.items() for job in suite.plan(catalog, chosen)]
+    if not jobs:
+        raise UsageError("nothing is selected: no suite has a cell for these names and axes")
+    recorder = _Recorder(catalog, store, progress)
+    pending = recorder.pending(jobs)
+    with Supervisor(catalog, limits) as supervisor:
+        for job in pending:
+            _run_job(job, supervisor, recorder)
+    recorder.summary.seconds = time.monotonic() - started
+    return recorder.summary
+
+
+def _run_job(job: Job, supervisor: Supervisor, recorder: _Recorder) -> None:
+    """Run a job; a cell that ends its process gets a row, and the others run again without it."""
+    cells = job.cells
+    while cells:
+        attempt = replace(job, cells=cells)
+        outcome = supervisor.run(attempt, recorder.see, recorder.progress.running)
+        if outcome.status == Status.OK:
+            recorder.flush()
+            for cell in recorder.left(cells):
+                recorder.close(cell, Status.FAILED, "the suite returned no record for this cell")
+            return
+        # What the blamed cell had found so far is not to be trusted.
+        blamed = cells[outcome.blamed]
+        recorder.flush(without=blamed)
+        recorder.close(blamed, outcome.status, outcome.reason)
+        cells = tuple(recorder.left(cells))
+
+
+class _Recorder:
+    """Gathers the records of a cell, and stores the cell when the next one begins."""
+
+    def __init__(self, catalog: Catalog, store: Store, progress: Progress) -> None:
+        self.catalog, self.store, self.progress = catalog, store, progress
+        self.summary = Summary()
+        self._keys: dict[Cell, str] = {}
+        self._done: set[str] = set()
+        self._open: list[Record] = []
+        hooks = catalog.contributions.get("bakeoff_record", ())
+        self._watchers = {hook.origin: hook.value for hook in hooks}
+
+    def pending(self, jobs: Iterable[Job]) -> list[Job]:
+        """The jobs, each without the cells that are stored or stand in an earlier job."""
+        self._done = self.store.keys()
+        sources = {v.name: source_digest(self.catalog, v) for v in self.catalog.values()}
+        pending, seen = [], set()
+        for job in jobs:
+            keys = {cell: key_of(cell, sources[cell.variant]) for cell in job.cells}
+            fresh = {cell: key for cell, key in keys.items() if key not in seen}
+            seen |= set(fresh.values())
+            self._keys |= fresh
+            cells = tuple(cell for cell, key in fresh.items() if key not in self._done)
+            if cells:
+                pending.append(replace(job, cells=cells))
+        self.summary.planned = len(seen)
+        self.summary.stored = len(seen & self._done)
+        self.progress.begin(self.summary.planned, self.summary.stored)
+        return pending
+
+    def left(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Those that are not stored yet."""
+        return [cell for cell in cells if self._keys[cell] not in self._done]
+
+    def see(self, record: Record) -> None:
+        """Take one record; it closes the cell before it."""
+        if self._open and self._open[0].cell != record.cell:
+            self.flush()
+        self._open.append(record)
+
+    def flush(self, without: Cell | None = None) -> None:
+        """Store the open cell, unless it is the one whose records are to be dropped."""
+        records, self._open = self._open, []
+        if records and records[0].cell != without:
+            self._commit(records)
+
+    def close(self, cell: Cell, status: Status, reason: str) -> None:
+        """Store a cell of which nothing could be measured."""
+        if self._keys[cell] not in self._done:
+            self._commit([whole_cell(cell, status, reason)])
+
+    def _commit(self, records: Sequence[Record]) -> None:
+        cell = records[0].cell
+        key = self._keys[cell]
+        self.store.add(key, cell, records, environment(cell.case.device))
+        self._done.add(key)
+        for record in records:
+            counts = self.summary.statuses
+            counts[record.status] = counts.get(record.status, 0) + 1
+            self._tell(record)
+        self.progress.finished(cell, records)
+
+    def _tell(self, record: Record) -> None:
+        """Call the hooks; one that fails is not called again."""
+        for origin, hook in list(self._watchers.items()):
+            try:
+                _call_hook(hook, record)
+            except Exception as error:
+                del self._watchers[origin]
+                warnings.warn(
+                    f"{origin}: bakeoff_record failed and is not called again: {error!r}",
+                    stacklevel=2,
+                )
+
+
+def _call_hook(hook: Callable[..., object], record: Record) -> None:
+    """As pluggy does: a hook may leave out an argument that it does not need."""
+    hook(**({"record": record} if "record" in inspect.signature(hook).parameters else {}))
+
+
+def _most_memory() -> int | None:
+    """80% of the machine's memory, in bytes."""
+    gib = environment()["memory_gib"]
+    return int(0.8 * gib * 2**30) or None
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _as_tuple(values) for name, values in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(value)
+    return (value,) if isinstance(value, (str, int)) and not isinstance(value, bool) else value

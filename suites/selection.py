@@ -1,0 +1,284 @@
+"""Which cells are measured: the axes, the presets, and their product."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from bakeoff.registry.binding import resolve_options
+from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
+from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
+from bakeoff.registry.variants import Variant
+from bakeoff.suites.records import Cell
+
+__all__ = ["CHOICES", "DEFAULT_TIMEOUT", "PRESETS", "Selection", "expand", "selection_for"]
+
+#: Axes that take one of a few values.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "patterns": tuple(PATTERNS),
+    "dtypes": ("float32", "bfloat16", "float16", "float64"),
+    "directions": ("forward", "backward", "training"),
+    "modes": ("eager", "compiled"),
+}
+DEFAULT_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to measure: an empty tuple of names selects all; the axes are crossed.
+
+    Args:
+        kinds: Kinds of variant.
+        variants: Names or aliases.
+        tags: Tags that a variant must have, all of them.
+        forwards: Names of forwards.
+        patterns: Patterns of attention.
+        seq_lens: Lengths N; the number of keys when decoding, else of queries or rows.
+        kv_lens: Numbers of keys where that is not N; empty takes N/2 for cross, 2N for causal
+            cross.
+        batches: Batch sizes.
+        heads: Numbers of heads.
+        kv_heads: Numbers of key and value heads; empty takes as many as heads.
+        head_dims: Sizes of a head.
+        features: Sizes of a row, for activations and connections.
+        dtypes: Names of torch dtypes.
+        devices: Names of devices.
+        directions: forward, backward, training; each suite takes those that it knows.
+        modes: eager, compiled.
+        inputs: normal, peaked, or paths of files of tensors.
+        seeds: Seeds of what is drawn.
+        threads: Threads within one operation.
+        options: Values to sweep, by the name of the option.
+        budget: Seconds that one race of the speed suite may take.
+    """
+
+    kinds: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    forwards: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ("self", "causal_self")
+    seq_lens: tuple[int, ...] = (128, 512)
+    kv_lens: tuple[int, ...] = ()
+    batches: tuple[int, ...] = (1,)
+    heads: tuple[int, ...] = (4,)
+    kv_heads: tuple[int, ...] = ()
+    head_dims: tuple[int, ...] = (64,)
+    features: tuple[int, ...] = (256,)
+    dtypes: tuple[str, ...] = ("float32",)
+    devices: tuple[str, ...] = ("cpu",)
+    directions: tuple[str, ...] = ("forward", "training")
+    modes: tuple[str, ...] = ("eager",)
+    inputs: tuple[str, ...] = ("normal",)
+    seeds: tuple[int, ...] = (0,)
+    threads: tuple[int, ...] = (1,)
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    budget: float = 4.0
+
+    def chosen(self, catalog: Catalog) -> tuple[Variant, ...]:
+        """The variants that the names, kinds and tags select.
+
+        Raises:
+            UnknownNameError: For a name, kind, tag, forward or option that nothing has.
+        """
+        variants = catalog.select(
+            kind=self.kinds or None, tags=self.tags, names=self.variants or None
+        )
+        self._require("forward", self.forwards, {f for v in variants for f in v.forwards})
+        self._require("option", tuple(self.options), {o for v in variants for o in v.options})
+        return variants
+
+    @staticmethod
+    def _require(what: str, names: tuple[str, ...], known: set[str]) -> None:
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(
+                    f"no selected variant has a {what} called {name!r}; {did_you_mean(name, known)}"
+                )
+
+
+_ACCURACY = {
+    "patterns": tuple(PATTERNS),
+    "batches": (2,),
+    "heads": (2,),
+    "head_dims": (32,),
+    "features": (64,),
+    "dtypes": ("float32", "bfloat16"),
+}
+
+#: For each preset the axes of every suite ("") and what single suites change.
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "quick": {
+        "": {"seq_lens": (128, 512), "budget": 2.5},
+        "accuracy": {**_ACCURACY, "seq_lens": (64,)},
+        "gradient": {**_ACCURACY, "seq_lens": (64,), "patterns": ("self", "causal_self")},
+        "memory": {"patterns": ("self",)},
+        "speed": {},
+    },
+    "standard": {
+        "": {
+            "seq_lens": (128, 256, 512, 1024, 2048, 4096),
+            "patterns": ("self", "causal_self", "decode"),
+            "features": (256, 1024),
+            "budget": 20.0,
+        },
+        "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
+        "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "speed": {"directions": ("forward", "backward", "training")},
+    },
+    "full": {
+        "": {
+            "seq_lens": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
+            "patterns": tuple(PATTERNS),
+            "features": (256, 1024, 4096),
+            "dtypes": ("float32", "bfloat16"),
+            "modes": ("eager", "compiled"),
+            "budget": 60.0,
+        },
+        "accuracy": {
+            **_ACCURACY,
+            "seq_lens": (64, 257, 1024),
+            "dtypes": ("float32", "bfloat16", "float16", "float64"),
+            "inputs": ("normal", "peaked"),
+        },
+        "gradient": {
+            **_ACCURACY,
+            "seq_lens": (64, 257),
+            "dtypes": ("float32", "bfloat16", "float16", "float64"),
+        },
+        "memory": {"modes": ("eager",)},
+        "speed": {"directions": ("forward", "backward", "training")},
+    },
+}
+
+
+def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selection:
+    """The selection of ``suite``: the preset's axes, changed by what was given.
+
+    Raises:
+        UnknownNameError: For an unknown preset or axis.
+        UsageError: For a value that an axis can't take.
+    """
+    if preset not in PRESETS:
+        raise UnknownNameError(f"no preset is called {preset!r}; {did_you_mean(preset, PRESETS)}")
+    axes = {f.name for f in fields(Selection)}
+    for name in given:
+        if name not in axes:
+            raise UnknownNameError(f"no axis is called {name!r}; {did_you_mean(name, axes)}")
+    changes = {**PRESETS[preset][""], **PRESETS[preset].get(suite, {}), **given}
+    selection = replace(Selection(), **changes)
+    for name, allowed in CHOICES.items():
+        for value in getattr(selection, name):
+            if value not in allowed:
+                raise UsageError(f"{name}: got {value!r}, expected one of {', '.join(allowed)}")
+    for name in _SIZES:
+        for value in getattr(selection, name):
+            if not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name}: got {value!r}, expected integers of at least 1")
+    return selection
+
+
+_SIZES = ("seq_lens", "kv_lens", "batches", "heads", "kv_heads", "head_dims", "features", "threads")
+
+
+def expand(
+    suite: str,
+    version: int,
+    catalog: Catalog,
+    selection: Selection,
+    *,
+    directions: tuple[str, ...] | None = None,
+    keep: Callable[[Variant], bool] = lambda variant: True,
+) -> Iterator[Cell]:
+    """Every cell of the selection: forwards vary fastest, so that rivals stand together.
+
+    Args:
+        suite: Name of the suite.
+        version: Its version.
+        catalog: The variants.
+        selection: The axes.
+        directions: The directions that the suite knows; None for all that are selected.
+        keep: Which variants the suite can measure at all.
+    """
+    wanted = [d for d in selection.directions if directions is None or d in directions]
+    for variant in selection.chosen(catalog):
+        if not keep(variant):
+            continue
+        forwards = [
+            f for f in variant.forwards if not selection.forwards or f in selection.forwards
+        ]
+        for case in _cases(variant, selection, wanted):
+            for forward in forwards:
+                yield Cell(suite, version, variant.name, forward, case)
+
+
+def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Iterator[Case]:
+    attention = variant.kind == "attention"
+    shapes = _attention_shapes(selection) if attention else _feature_shapes(selection)
+    for (
+        pattern,
+        shape,
+    ), options, dtype, device, direction, mode, inputs, seed, threads in itertools.product(
+        list(shapes),
+        list(_sweep(variant, selection)),
+        selection.dtypes,
+        selection.devices,
+        directions,
+        selection.modes,
+        selection.inputs,
+        selection.seeds,
+        selection.threads,
+    ):
+        yield Case(
+            kind=variant.kind,
+            shape=shape,
+            pattern=pattern,
+            options=options,
+            dtype=dtype,
+            device=device,
+            direction=direction,
+            mode=mode,
+            inputs=inputs,
+            seed=seed,
+            threads=threads,
+        )
+
+
+def _attention_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
+    for pattern, n, batch, heads, dim in itertools.product(
+        selection.patterns,
+        selection.seq_lens,
+        selection.batches,
+        selection.heads,
+        selection.head_dims,
+    ):
+        for kv_heads in selection.kv_heads or (heads,):
+            for q_len, k_len in dict.fromkeys(_lengths(pattern, n, selection.kv_lens)):
+                yield pattern, Shape(batch, heads, kv_heads, q_len, k_len, dim, dim)
+
+
+def _lengths(pattern: str, n: int, kv_lens: tuple[int, ...]) -> list[tuple[int, int]]:
+    match pattern:
+        case "decode":
+            return [(1, n)]
+        case "cross":
+            return [(n, k_len) for k_len in kv_lens or (max(1, n // 2),)]
+        case "causal_cross":
+            return [(n, k_len) for k_len in kv_lens or (2 * n,)]
+        case _:
+            return [(n, n)]
+
+
+def _feature_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
+    for batch, n, features in itertools.product(
+        selection.batches, selection.seq_lens, selection.features
+    ):
+        yield None, FeatureShape(batch, n, features)
+
+
+def _sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+    swept = {n: values for n, values in selection.options.items() if n in variant.options}
+    for values in itertools.product(*swept.values()):
+        yield resolve_options(variant, dict(zip(swept, values, strict=True)))

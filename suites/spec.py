@@ -1,0 +1,90 @@
+"""What a suite is: it plans jobs over a catalog, and measures one job in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.errors import BakeoffError, UnknownNameError, did_you_mean
+from bakeoff.suites.records import Cell, Record
+from bakeoff.suites.selection import Selection
+
+__all__ = ["Job", "Suite", "suites_of"]
+
+
+def _silent(cell: Cell) -> None:
+    """A job outside a worker has nobody to tell."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The cells that one worker process runs together.
+
+    Args:
+        cells: For speed, all rivals of one case; for the other suites, one variant's cells.
+        settings: What the suite needs besides, plain values (a time budget, a baseline).
+        catalog: Where the worker finds the variants.
+        announce: To be called before a cell is run: if the process dies, that cell is blamed.
+    """
+
+    cells: tuple[Cell, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=lambda: Catalog({}), repr=False)
+    announce: Callable[[Cell], None] = field(default=_silent, repr=False)
+
+    @property
+    def suite(self) -> str:
+        """The suite to which the cells belong."""
+        return self.cells[0].suite
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of metrics, and how they are measured.
+
+    Args:
+        name: lower_snake_case.
+        version: Raised when the meaning of a metric changes: older results are measured again.
+        summary: One sentence.
+        plan: ``(catalog, selection) -> jobs``. It runs in the main process and must run no
+            variant.
+        measure: ``job -> records``. It runs in a worker process. The records of one cell come
+            together; a cell is stored when the next one begins.
+    """
+
+    name: str
+    version: int
+    summary: str
+    plan: Callable[[Catalog, Selection], Iterable[Job]]
+    measure: Callable[[Job], Iterable[Record]]
+
+
+def suites_of(catalog: Catalog, names: Iterable[str] = ()) -> dict[str, Suite]:
+    """The suites that the plugins bring, all of them or those of ``names``.
+
+    Raises:
+        BakeoffError: Where a plugin returns what is no suite, or two share a name.
+        UnknownNameError: For a name that no suite has.
+    """
+    found: dict[str, Suite] = {}
+    origins: dict[str, str] = {}
+    for contribution in catalog.contributions.get("bakeoff_suites", ()):
+        suite, origin = contribution.value, contribution.origin
+        if not isinstance(suite, Suite):
+            raise BakeoffError(
+                f"{origin}: bakeoff_suites: got {suite!r} ({type(suite).__name__}), expected a "
+                "bakeoff.suites.spec.Suite"
+            )
+        if suite.name in found:
+            raise BakeoffError(
+                f"{origin}: the suite {suite.name!r} is already brought by {origins[suite.name]}; "
+                "choose another name"
+            )
+        found[suite.name], origins[suite.name] = suite, origin
+    chosen = tuple(names)
+    for name in chosen:
+        if name not in found:
+            raise UnknownNameError(f"no suite is called {name!r}; {did_you_mean(name, found)}")
+    return {name: suite for name, suite in found.items() if not chosen or name in chosen}

@@ -1,0 +1,255 @@
+"""Draws the tensors of a case and calls forwards on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bakeoff.registry.binding import CONTEXT, context_for, draw
+from bakeoff.registry.errors import UsageError
+from bakeoff.registry.shapes import Case, FeatureShape, Shape
+from bakeoff.registry.variants import Attention, Variant
+
+__all__ = ["Arguments", "arguments_for", "dtype_of", "unit_roundoff", "why_not"]
+
+#: How much larger than normal the queries (or x) are where the inputs are peaked.
+PEAK = 8.0
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """All arguments of one call of a forward.
+
+    Args:
+        data: q, k and v, or x: positional.
+        learned: Parameters that learn.
+        given: The variant's declared inputs.
+        fixed: Buffers and noise.
+        plain: Options, mask, causal, scale.
+        context: What reaches only a forward that names it.
+        branch: The weight (F, F) of a connection's branch, h -> tanh(h W).
+    """
+
+    data: Mapping[str, torch.Tensor]
+    learned: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    given: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    fixed: Mapping[str, torch.Tensor | None] = field(default_factory=dict)
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    branch: torch.Tensor | None = None
+
+    def call(self, fn: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """The output of ``fn``."""
+        positional: list[Any] = list(self.data.values())
+        if self.branch is not None:
+            weight = self.branch
+            positional.append(lambda h: torch.tanh(h @ weight))
+        keywords = {**self.learned, **self.given, **self.fixed, **self.plain}
+        return fn(*positional, **keywords, **context_for(fn, self.context))
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Arguments:
+        """The same arguments with every floating tensor changed."""
+
+        def changed(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: change(t) if isinstance(t, torch.Tensor) and t.is_floating_point() else t
+                for name, t in tensors.items()
+            }
+
+        return replace(
+            self,
+            data=changed(self.data),
+            learned=changed(self.learned),
+            given=changed(self.given),
+            fixed=changed(self.fixed),
+            branch=None if self.branch is None else change(self.branch),
+        )
+
+    def to(self, dtype: torch.dtype, device: str | None = None) -> Arguments:
+        """The same arguments, rounded to another dtype, on another device."""
+        moved = self.map(lambda t: t.detach().to(dtype=dtype, device=device))
+        if device is None:
+            return moved
+        plain = {n: t.to(device) if torch.is_tensor(t) else t for n, t in moved.plain.items()}
+        fixed = {n: t.to(device) if torch.is_tensor(t) else t for n, t in moved.fixed.items()}
+        return replace(moved, plain=plain, fixed=fixed)
+
+    def requiring_grad(self) -> Arguments:
+        """A copy whose differentiable tensors are leaves that collect gradients."""
+        fixed = self.fixed
+        leaves = self.map(lambda t: t.detach().clone().requires_grad_())
+        return replace(leaves, fixed=fixed)
+
+    def leaves(self) -> dict[str, torch.Tensor]:
+        """What a gradient is taken of, by name: data, inputs, parameters, the branch's weight."""
+        named = {**self.data, **self.given, **self.learned}
+        if self.branch is not None:
+            named["branch"] = self.branch
+        return {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every tensor of the call, by name."""
+        for name, tensor in {**self.leaves(), **self.given, **self.fixed, **self.plain}.items():
+            if isinstance(tensor, torch.Tensor):
+                yield name, tensor
+
+    def replacing(self, tensors: Mapping[str, torch.Tensor]) -> Arguments:
+        """The same arguments with some tensors replaced by name, wherever they stand."""
+
+        def replaced(group: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: tensors.get(name, tensor) for name, tensor in group.items()}
+
+        return replace(
+            self,
+            data=replaced(self.data),
+            learned=replaced(self.learned),
+            given=replaced(self.given),
+            fixed=replaced(self.fixed),
+            branch=tensors.get("branch", self.branch) if self.branch is not None else None,
+        )
+
+    def having(self, **plain: Any) -> Arguments:
+        """The same arguments with some plain ones changed."""
+        return replace(self, plain={**self.plain, **plain})
+
+
+def arguments_for(variant: Variant, case: Case, *, seed: int | None = None) -> Arguments:
+    """Draw everything that a call of ``variant`` on ``case`` needs, in the dtype of the case.
+
+    Noise is drawn where the direction is training, and None where it is not.
+    """
+    generator = torch.Generator().manual_seed(case.seed if seed is None else seed)
+    options = dict(case.options) or dict(variant.options)
+    attention = isinstance(case.shape, Shape)
+    size = case.shape if isinstance(case.shape, Shape) else case.shape.features
+    declared = draw(variant, "parameters", size, generator, options)
+    noise: dict[str, torch.Tensor | None] = {**draw(variant, "noise", size, generator, options)}
+    if case.direction != "training":
+        noise = dict.fromkeys(noise)
+    plain = {**options}
+    if attention:
+        plain |= {"mask": None, "causal": case.causal, "scale": None}
+    learned = {n: t for n, t in declared.items() if isinstance(t, nn.Parameter)}
+    arguments = Arguments(
+        data=_data(case, generator),
+        learned=learned,
+        given=draw(variant, "inputs", size, generator, options),
+        fixed={**{n: t for n, t in declared.items() if n not in learned}, **noise},
+        plain=plain,
+        context=_context(case),
+        branch=_branch(case.shape, generator) if variant.kind == "connection" else None,
+    )
+    return arguments.to(dtype_of(case.dtype), case.device)
+
+
+def why_not(variant: Variant, forward: str, case: Case) -> str | None:
+    """None where the forward can run the case, else the reason."""
+    patterns = variant.declared("patterns")
+    if case.pattern and patterns is not None and case.pattern not in patterns:
+        return f"the mechanism does not allow the pattern {case.pattern}"
+    grouped = isinstance(variant, Attention) and variant.grouped
+    if isinstance(case.shape, Shape) and case.shape.kv_heads != case.shape.heads and not grouped:
+        return "it needs as many key heads as query heads"
+    if case.device.startswith("cuda") and not torch.cuda.is_available():
+        return "there is no CUDA device on this machine"
+    return variant.forward(forward).why_not(case)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The torch dtype called ``name``."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(f"dtype: got {name!r}, expected the name of a torch dtype")
+    return dtype
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """u: the largest relative error of rounding to nearest."""
+    return torch.finfo(dtype).eps / 2
+
+
+def _data(case: Case, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    if case.inputs not in ("normal", "peaked"):
+        return _from_file(case)
+    peak = PEAK if case.inputs == "peaked" else 1.0
+    if isinstance(case.shape, FeatureShape):
+        s = case.shape
+        return {"x": peak * torch.randn(s.batch, s.seq_len, s.features, generator=generator)}
+    q, k, v = _queries_keys_values(case, case.shape, generator)
+    return {"q": peak * q, "k": k, "v": v}
+
+
+def _queries_keys_values(
+    case: Case, shape: Shape, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random projections of one source, or of two where k and v come from elsewhere."""
+    width = shape.heads * shape.head_dim
+
+    def source(length: int) -> torch.Tensor:
+        return torch.randn(shape.batch, length, width, generator=generator)
+
+    def project(x: torch.Tensor, heads: int, dim: int) -> torch.Tensor:
+        weight = torch.randn(width, heads * dim, generator=generator) / math.sqrt(width)
+        return (x @ weight).view(shape.batch, -1, heads, dim).transpose(1, 2).contiguous()
+
+    memory = source(shape.k_len)
+    # Every pattern but cross has one source: the queries are its last positions.
+    queries = source(shape.q_len) if case.pattern == "cross" else memory[:, -shape.q_len :]
+    if queries.shape[1] < shape.q_len:
+        queries = torch.cat([source(shape.q_len - queries.shape[1]), queries], 1)
+    return (
+        project(queries, shape.heads, shape.head_dim),
+        project(memory, shape.kv_heads, shape.head_dim),
+        project(memory, shape.kv_heads, shape.value_dim),
+    )
+
+
+def _from_file(case: Case) -> dict[str, torch.Tensor]:
+    """The leading part of the tensors in a file that ``torch.save`` wrote."""
+    shape = case.shape
+    sizes: dict[str, tuple[int, ...]]
+    if isinstance(shape, FeatureShape):
+        sizes = {"x": (shape.batch, shape.seq_len, shape.features)}
+    else:
+        keys = (shape.batch, shape.kv_heads, shape.k_len)
+        sizes = {
+            "q": (shape.batch, shape.heads, shape.q_len, shape.head_dim),
+            "k": (*keys, shape.head_dim),
+            "v": (*keys, shape.value_dim),
+        }
+    expected = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    if not Path(case.inputs).is_file():
+        raise UsageError(
+            f"inputs: got {case.inputs!r}, expected normal, peaked or the path of a file that "
+            f"torch.save wrote, a dict with at least {expected}"
+        )
+    # weights_only: a stranger's file must not be able to run code.
+    found = torch.load(case.inputs, weights_only=True, map_location="cpu")
+    tensors = {}
+    for name, size in sizes.items():
+        tensor = found.get(name) if isinstance(found, dict) else None
+        got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else ()
+        if len(got) != len(size) or any(h < w for h, w in zip(got, size, strict=True)):
+            raise UsageError(
+                f"inputs: {case.inputs}: {name}: got {got or 'no tensor'}, expected at least {size}"
+            )
+        assert tensor is not None
+        tensors[name] = tensor[tuple(slice(want) for want in size)].float().contiguous()
+    return tensors
+
+
+def _context(case: Case) -> dict[str, Any]:
+    grid = case.shape.grid if isinstance(case.shape, Shape) else None
+    return dict(zip(CONTEXT, (grid, 0, 1, ()), strict=True))
+
+
+def _branch(shape: Shape | FeatureShape, generator: torch.Generator) -> torch.Tensor:
+    assert isinstance(shape, FeatureShape)
+    weight = torch.randn(shape.features, shape.features, generator=generator)
+    return weight / math.sqrt(shape.features)
