@@ -36,6 +36,9 @@ class Progress(Protocol):
     def finished(self, cell: Cell, records: Sequence[Record]) -> None:
         """This cell is stored."""
 
+    def ended(self, summary: Summary) -> None:
+        """The run came to its end."""
+
 
 class Silent:
     """Shows nothing."""
@@ -47,6 +50,9 @@ class Silent:
         """Nothing."""
 
     def finished(self, cell: Cell, records: Sequence[Record]) -> None:
+        """Nothing."""
+
+    def ended(self, summary: Summary) -> None:
         """Nothing."""
 
 
@@ -125,7 +131,7 @@ def run_jobs(
     store: Store,
     limits: Limits,
     progress: Progress,
-) -> Summary:
+) -> None:
     """Run every job of the suites; what :func:`run` does once its arguments are understood."""
     started = time.monotonic()
     jobs = [job for suite, chosen in selections.items() for job in suite.plan(catalog, chosen)]
@@ -137,7 +143,7 @@ def run_jobs(
         for job in pending:
             _run_job(job, supervisor, recorder)
     recorder.summary.seconds = time.monotonic() - started
-    return recorder.summary
+    progress.ended(recorder.summary)
 
 
 def _run_job(job: Job, supervisor: Supervisor, recorder: _Recorder) -> None:

@@ -17,7 +17,7 @@ from bakeoff.suites.records import AXES, Cell, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_PATH", "SCHEMA_VERSION", "Results", "Store", "StoreError"]
+__all__ = ["DEFAULT_PATH", "SCHEMA_VERSION", "Results", "Store", "StoreError", "open_results"]
 
 SCHEMA_VERSION = 1
 #: Marks the file as ours ("bkof"), so that another program's database is never written to.
@@ -202,6 +202,15 @@ class Results:
 
     def __repr__(self) -> str:
         return f"<Results {self.path}: {len(self)} records>"
+
+
+def open_results(path: str | Path = DEFAULT_PATH) -> Results:
+    """Open a results file for reading.
+
+    Raises:
+        StoreError: Where there is none, or it can't be read.
+    """
+    return Results(path)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

@@ -33,6 +33,8 @@ from bakeoff.registry.variants import (
 if TYPE_CHECKING:
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
+    from bakeoff.suites.runner import run
+    from bakeoff.suites.store import Results, open_results
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ __all__ = [
     "Metadata",
     "Paper",
     "Problem",
+    "Results",
     "Shape",
     "UnknownNameError",
     "UnsupportedError",
@@ -60,6 +63,8 @@ __all__ = [
     "load",
     "masked_softmax",
     "module",
+    "open_results",
+    "run",
 ]
 
 #: Public names that load torch or pandas, with the modules that define them.
@@ -67,6 +72,9 @@ _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
     "masked_softmax": "bakeoff.registry.masking",
     "module": "bakeoff.registry.module",
+    "open_results": "bakeoff.suites.store",
+    "run": "bakeoff.suites.runner",
+    "Results": "bakeoff.suites.store",
 }
 
 

@@ -1,0 +1,264 @@
+"""``bakeoff run``: measure, and store what comes out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bakeoff.cli.options import plugin_option, results_option, show_problems
+
+if TYPE_CHECKING:
+    from bakeoff.suites.records import Cell, Record
+    from bakeoff.suites.runner import Summary
+
+#: Flag, field of the selection, type of a value, and help.
+_AXES: tuple[tuple[str, str, type, str], ...] = (
+    ("--kind", "kinds", str, "activation, attention, connection"),
+    ("--variant", "variants", str, "names or aliases"),
+    ("--tag", "tags", str, "tags that a variant must have, all of them"),
+    ("--forward", "forwards", str, "names of forwards: reference, sdpa, …"),
+    ("--pattern", "patterns", str, "self, cross, causal_self, causal_cross, decode"),
+    ("--seq-len", "seq_lens", int, "sequence lengths N"),
+    ("--kv-len", "kv_lens", int, "numbers of keys, for cross and causal_cross"),
+    ("--batch", "batches", int, "batch sizes"),
+    ("--heads", "heads", int, "numbers of heads"),
+    ("--kv-heads", "kv_heads", int, "numbers of key and value heads"),
+    ("--head-dim", "head_dims", int, "sizes of a head"),
+    ("--features", "features", int, "sizes of a row, for activations and connections"),
+    ("--dtype", "dtypes", str, "float32, bfloat16, float16, float64"),
+    ("--device", "devices", str, "cpu, cuda, …"),
+    ("--direction", "directions", str, "forward, backward, training"),
+    ("--mode", "modes", str, "eager, compiled"),
+    ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
+    ("--seed", "seeds", int, "seeds of what is drawn"),
+    ("--threads", "threads", int, "threads within one operation"),
+)
+_STATUSES = ("wrong", "failed", "crashed", "timeout", "oom", "unsupported")
+
+
+class _Listed(click.ParamType[tuple[Any, ...]]):
+    """A flag that may be repeated, and whose values may stand together with commas."""
+
+    name = "list"
+
+    def __init__(self, of: type) -> None:
+        self.of = of
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        try:
+            return tuple(self.of(part) for part in parts if part)
+        except ValueError:
+            self.fail(f"got {value!r}, expected integers such as 128 or 128,512", param, ctx)
+
+
+def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for flag, name, of, text in reversed(_AXES):
+        command = click.option(
+            flag, name, type=_Listed(of), multiple=True, help=text, metavar="A,B,…"
+        )(command)
+    return command
+
+
+@click.command()
+@click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
+@click.option("--suite", "suites", type=_Listed(str), multiple=True, metavar="A,B,…",
+              help="accuracy, gradient, memory, speed")  # fmt: skip
+@_axis_options
+@click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
+              help="values of a variant's option, to sweep")  # fmt: skip
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="how long one race of the speed suite may take")  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              default=120.0, show_default=True,
+              help="how long one cell may take without a sign of life")  # fmt: skip
+@click.option("--memory-limit", metavar="SIZE", help="what a job may allocate, as 8GiB")
+@click.option("--fail-on", type=_Listed(str), multiple=True, metavar="STATUS,…",
+              help="exit with 1 where such a row came: " + ", ".join(_STATUSES))  # fmt: skip
+@results_option
+@plugin_option
+def run(
+    preset: str,
+    suites: tuple[tuple[str, ...], ...],
+    options: tuple[str, ...],
+    budget: float | None,
+    timeout: float,
+    memory_limit: str | None,
+    fail_on: tuple[tuple[str, ...], ...],
+    results: Path,
+    plugins: tuple[str, ...],
+    **axes: tuple[tuple[Any, ...], ...],
+) -> None:
+    """Measure every selected variant, and store the results.
+
+    What the results file holds already is not measured again, so a run that was stopped goes on
+    where it stopped. Flags narrow or widen the axes of the preset; each may be repeated.
+    """
+    failing = _flat(fail_on)
+    for status in failing:
+        if status not in _STATUSES:
+            raise click.UsageError(
+                f"--fail-on: got {status!r}, expected one of {', '.join(_STATUSES)}"
+            )
+    given: dict[str, Any] = {name: _flat(values) for name, values in axes.items() if values}
+    if options:
+        given["options"] = _swept(options)
+    if budget is not None:
+        given["budget"] = budget
+    limit = _bytes(memory_limit) if memory_limit else None
+
+    from bakeoff import load
+    from bakeoff.suites.runner import run as measure
+
+    catalog = load(plugins)
+    show_problems(catalog.problems)
+    bar = Bar()
+    try:
+        with bar:
+            measure(
+                _flat(suites),
+                preset=preset,
+                results=results,
+                catalog=catalog,
+                memory_limit=limit,
+                timeout=timeout,
+                progress=bar,
+                **given,
+            )
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nStopped. Everything measured so far is in {results}; the same command goes on "
+            "from there.",
+            err=True,
+        )
+        sys.exit(130)
+    summary = bar.summary
+    click.echo(_told(summary, results))
+    bad = sorted(status for status in failing if summary.statuses.get(status))
+    if bad:
+        counts = ", ".join(f"{summary.statuses[status]} {status}" for status in bad)
+        click.echo(f"Failing because of --fail-on: {counts}.", err=True)
+        sys.exit(1)
+
+
+class Bar:
+    """Shows what runs, how many cells are left and about how long that takes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        from bakeoff.suites.runner import Summary
+
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[suite]:<8}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn(
+                "{task.fields[what]}", table_column=Column(no_wrap=True, overflow="ellipsis")
+            ),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, suite="planning", what="")
+        self._suite = ""
+        self.summary = Summary()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, planned: int, stored: int) -> None:
+        """So many cells are planned, and so many of them are stored already."""
+        if stored:
+            self._console.print(f"{stored} of {planned} cells are stored already.")
+        self._progress.start()
+        self._progress.reset(self._task, total=planned - stored, suite="", what="")
+
+    def running(self, cell: Cell) -> None:
+        """This cell is being measured."""
+        case = cell.case
+        where = " ".join(str(p) for p in (case.pattern, f"N={case.seq_len}", case.dtype) if p)
+        if not self._console.is_terminal and cell.suite != self._suite:
+            # Without a terminal there is no bar: a line a suite shows that it goes on.
+            self._console.print(f"{cell.suite} …")
+        self._suite = cell.suite
+        self._progress.update(self._task, suite=cell.suite, what=f"{cell.label} {where}")
+
+    def finished(self, cell: Cell, records: Sequence[Record]) -> None:
+        """This cell is stored."""
+        self._progress.advance(self._task)
+
+    def ended(self, summary: Summary) -> None:
+        """The run came to its end."""
+        self.summary = summary
+
+
+def _flat(values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(item for value in values for item in value))
+
+
+def _swept(options: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
+    swept = {}
+    for option in options:
+        name, equals, values = option.partition("=")
+        if not equals or not values:
+            raise click.UsageError(f"--option: got {option!r}, expected NAME=VALUE,…")
+        swept[name.strip()] = tuple(_plain(value.strip()) for value in values.split(","))
+    return swept
+
+
+def _plain(text: str) -> Any:
+    """An integer, a number, a truth value, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for of in (int, float):
+        try:
+            return of(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    body = text.strip().lower().removesuffix("b").removesuffix("i")
+    number, unit = (body[:-1], body[-1]) if body and body[-1] in units else (body, "")
+    try:
+        size = float(number) * units[unit]
+    except ValueError:
+        size = -1
+    if size <= 0:
+        raise click.UsageError(f"--memory-limit: got {text!r}, expected a size such as 8GiB")
+    return int(size)
+
+
+def _told(summary: Summary, results: Path) -> str:
+    measured = summary.planned - summary.stored
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+    lines = [f"{measured} cells measured in {summary.seconds:.0f} s: {counts or 'nothing new'}."]
+    if summary.stored:
+        lines.append(f"{summary.stored} cells were stored already.")
+    lines.append(f"Results: {results}. See them with `bakeoff report`.")
+    return "\n".join(lines)
