@@ -162,6 +162,7 @@ class Bar:
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
         from bakeoff.suites.runner import Summary
 
