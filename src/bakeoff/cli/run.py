@@ -162,7 +162,6 @@ class Bar:
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
-        from rich.table import Column
 
         from bakeoff.suites.runner import Summary
 
@@ -174,9 +173,7 @@ class Bar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn(
-                "{task.fields[what]}", table_column=Column(no_wrap=True, overflow="ellipsis")
-            ),
+            TextColumn("{task.fields[what]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -201,11 +198,13 @@ class Bar:
         """This cell is being measured."""
         case = cell.case
         where = " ".join(str(p) for p in (case.pattern, f"N={case.seq_len}", case.dtype) if p)
+        # The other columns take some 50 characters; rich would squeeze them for a long text.
+        what = f"{cell.label} {where}"[: max(10, self._console.width - 52)]
         if not self._console.is_terminal and cell.suite != self._suite:
             # Without a terminal there is no bar: a line a suite shows that it goes on.
             self._console.print(f"{cell.suite} …")
         self._suite = cell.suite
-        self._progress.update(self._task, suite=cell.suite, what=f"{cell.label} {where}")
+        self._progress.update(self._task, suite=cell.suite, what=what)
 
     def finished(self, cell: Cell, records: Sequence[Record]) -> None:
         """This cell is stored."""
