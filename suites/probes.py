@@ -295,7 +295,8 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
     """For each argument, arguments that differ in it alone."""
     found: dict[str, Iterator[Arguments]] = {}
     for name in subject.variant.options:
-        found[name] = (base.having(**{name: v}) for v in _other_values(base.plain[name]))
+        others = _other_values(base.plain[name])
+        found[name] = iter([base.having(**{name: value}) for value in others])
     for group in ("data", "learned", "given", "fixed"):
         for name, tensor in getattr(base, group).items():
             if isinstance(tensor, torch.Tensor):

@@ -1,4 +1,4 @@
-"""SiLU, the Swish with beta = 1 (Elfwing et al., 2018; Ramachandran et al., 2017)."""
+"""SiLU (the Swish with beta = 1: Elfwing et al., 2018, and Ramachandran et al., 2017)."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ def bakeoff_variants() -> Iterable[Activation]:
             summary="The input times its own sigmoid.",
             formula=r"\phi(x) = x\,\sigma(x) = \frac{x}{1 + e^{-x}}",
             strengths=("smooth", "a gradient for negative inputs too"),
-            weaknesses=("dearer than ReLU",),
+            weaknesses=("dearer than ReLU", "not monotonic"),
             use_when="Deep networks where ReLU's kink or dead units hurt.",
             tags=("hidden_layer", "vision", "language"),
             paper=Paper(
-                title="Sigmoid-Weighted Linear Units for Neural Network Function "
-                "Approximation in Reinforcement Learning",
-                authors=("Stefan Elfwing", "Eiji Uchibe", "Kenji Doya"),
-                year=2018,
-                url="https://arxiv.org/abs/1702.03118",
+                title="Searching for Activation Functions",
+                authors=("Prajit Ramachandran", "Barret Zoph", "Quoc V. Le"),
+                year=2017,
+                url="https://arxiv.org/abs/1710.05941",
             ),
             properties={
                 "elementwise": True,
                 "smooth": True,
                 "monotonic": False,
-                "range": (-0.27846454276107374, float("inf")),
+                "range": (-0.2784645427610738, float("inf")),
                 "zero_centred": False,
             },
             aliases=("swish",),

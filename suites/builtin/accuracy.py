@@ -44,36 +44,26 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
 
 
 def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
-    """Cells of checks that choose their own small sizes."""
-    shape = ATTENTION if variant.kind == "attention" else FEATURES
-    seen = dict.fromkeys((c.forward, c.case.dtype, c.case.device, c.case.threads) for c in errors)
-    for forward, dtype, device, threads in seen:
-        cell = next(c for c in errors if c.forward == forward)
-        case = replace(
-            cell.case,
-            shape=shape,
-            pattern=None,
-            options=dict(variant.options),
-            inputs="normal",
-            dtype=dtype,
-            device=device,
-            threads=threads,
-        )
-        yield replace(cell, case=case, extra={"check": "contract"})
+    """Cells of checks that choose their own small sizes.
+
+    Identities and properties are judged in float64: in a coarse dtype a small option that is
+    ignored would pass for one that is obeyed.
+    """
+
+    def cell(like: Cell, dtype: str, **extra: str) -> Cell:
+        shape = ATTENTION if variant.kind == "attention" else FEATURES
+        options = dict(variant.options)
+        case = replace(like.case, shape=shape, pattern=None, options=options, inputs="normal")
+        return replace(like, case=replace(case, dtype=dtype), extra=extra)
+
+    by_forward = {like.forward: like for like in reversed(errors)}
+    for like in {(c.forward, c.case.dtype, c.case.device): c for c in reversed(errors)}.values():
+        yield cell(like, like.case.dtype, check="contract")
+    for like in by_forward.values():
         for identity in variant.identities:
-            extra = {"check": "identity", "identity": identity.name}
-            yield replace(cell, case=case, extra=extra)
-    if variant.metadata.properties and any(cell.forward == "reference" for cell in errors):
-        cell = next(cell for cell in errors if cell.forward == "reference")
-        case = replace(
-            cell.case,
-            shape=shape,
-            pattern=None,
-            options=dict(variant.options),
-            inputs="normal",
-            dtype="float64",
-        )
-        yield replace(cell, case=case, extra={"check": "properties"})
+            yield cell(like, "float64", check="identity", identity=identity.name)
+    if variant.metadata.properties and "reference" in by_forward:
+        yield cell(by_forward["reference"], "float64", check="properties")
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -164,8 +154,8 @@ def _approximation(cell: Cell, variant: Variant, target: Variant) -> Callable[[]
     def check() -> Verdict:
         wide = arguments_for(variant, cell.case).to(torch.float64)
         output = wide.call(variant.forward(cell.forward).fn)
-        plain = {name: wide.plain[name] for name in ("mask", "causal", "scale")}
-        exact = target.forward("reference").fn(*wide.data.values(), **plain, **target.options)
+        shared = {n: v for n, v in wide.plain.items() if n in target.arguments}
+        exact = target.forward("reference").fn(*wide.data.values(), **shared, **target.options)
         return Verdict(Status.OK, float((output - exact).norm() / exact.norm()))
 
     return check
