@@ -8,7 +8,14 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
+from bakeoff.registry.errors import (
+    InvalidVariantError,
+    UnknownNameError,
+    UsageError,
+    did_you_mean,
+    typed,
+)
+from bakeoff.registry.problems import Fault
 from bakeoff.registry.variants import Variant
 
 if TYPE_CHECKING:
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
 
     from bakeoff.registry.shapes import Shape
 
-__all__ = ["CONTEXT", "context_for", "draw", "resolve_options"]
+__all__ = ["CONTEXT", "context_for", "draw", "resolve_options", "returned_fault"]
 
 #: Arguments that reach only a forward that names them.
 CONTEXT = ("grid", "layer", "depth", "history")
@@ -39,20 +46,31 @@ def draw(
         options: The options, complete (see :func:`resolve_options`).
 
     Raises:
-        TypeError: Where the declaration returns anything but a mapping of names to tensors.
+        InvalidVariantError: Where the declaration returns anything but tensors by name.
     """
-    import torch
-
     declaration = getattr(variant, source)
     if declaration is None:
         return {}
     tensors = declaration(shape, generator, **options)
-    if not isinstance(tensors, Mapping):
-        raise TypeError(f"returned {type(tensors).__name__}, expected a mapping of name to tensor")
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"{name!r} is {type(tensor).__name__}, expected a tensor")
+    fault = returned_fault(source, tensors)
+    if fault:
+        raise InvalidVariantError(f"{variant.name}: {fault}")
     return dict(tensors)
+
+
+def returned_fault(source: str, returned: object) -> Fault | None:
+    """What is wrong with what the declaration ``source`` returned."""
+    import torch
+
+    if not isinstance(returned, Mapping):
+        return Fault(source, typed(returned), "a mapping of name to tensor")
+    for name, tensor in returned.items():
+        if not isinstance(tensor, torch.Tensor):
+            return Fault(f"{source}[{name!r}]", typed(tensor), "a tensor")
+        if tensor.requires_grad and not isinstance(tensor, torch.nn.Parameter):
+            got = "a tensor that requires a gradient"
+            return Fault(f"{source}[{name!r}]", got, "a nn.Parameter to learn, or a plain tensor")
+    return None
 
 
 def resolve_options(variant: Variant, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -63,6 +81,8 @@ def resolve_options(variant: Variant, given: Mapping[str, Any] | None = None) ->
         UsageError: Where a value is not of the type of the default.
     """
     options = dict(variant.options)
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"{variant.name}: options: got {typed(given)}, expected a mapping")
     for name, value in (given or {}).items():
         if name not in options:
             hint = did_you_mean(name, options)

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-from bakeoff.registry.errors import InvalidVariantError, UnknownNameError, UsageError, did_you_mean
+from bakeoff.registry.errors import (
+    InvalidVariantError,
+    UnknownNameError,
+    UsageError,
+    did_you_mean,
+    typed,
+)
+from bakeoff.registry.frozen import FrozenMap
 from bakeoff.registry.metadata import TAGS
+from bakeoff.registry.problems import Problem
 from bakeoff.registry.validation import faults_of
 from bakeoff.registry.variants import KINDS, Variant
 
 __all__ = ["Catalog", "Contribution", "Problem"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a plugin or a variant was left out.
-
-    Args:
-        origin: The plugin: a module, a file, an entry point.
-        reason: What was wrong, what was got and what was expected.
-        traceback: Where it was raised, if an exception was the cause.
-    """
-
-    origin: str
-    reason: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.origin}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class Catalog(Mapping[str, Variant]):
 
     def __post_init__(self) -> None:
         for name in ("variants", "origins", "contributions"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+            object.__setattr__(self, name, FrozenMap(getattr(self, name)))
 
     def __getitem__(self, name: str) -> Variant:
         found = self.variants.get(name) or self._by_alias().get(name)
@@ -135,8 +124,8 @@ class Catalog(Mapping[str, Variant]):
                 variant, origin
             )
             if reasons:
-                name = getattr(variant, "name", type(variant).__name__)
-                raise InvalidVariantError(f"{origin}: {name}: " + "; ".join(reasons))
+                name = f"{variant.name}: " if isinstance(variant, Variant) else ""
+                raise InvalidVariantError(f"{origin}: {name}" + "; ".join(reasons))
             catalog = catalog.plus(variant, origin, added=True)
         missing = [reason for variant in variants for reason in catalog.dangling(variant)]
         if missing:
@@ -163,11 +152,14 @@ class Catalog(Mapping[str, Variant]):
         """The names in ``variant`` that should be variants and are not."""
         named: list[tuple[str, object]] = [("approximates", variant.approximates)]
         named += [(f"identity {i.name!r}", i.equals) for i in variant.identities]
+        # Only another variant of the same kind takes the same arguments.
+        others = [other for other in self.select(kind=variant.kind) if other.name != variant.name]
+        known = [name for other in others for name in (other.name, *other.metadata.aliases)]
         return [
-            f"{variant.name}: {where}: got {name!r}, expected a registered variant; "
-            f"{did_you_mean(name, self)}"
+            f"{variant.name}: {where}: got {name!r}, expected another registered {variant.kind}; "
+            f"{did_you_mean(name, known)}"
             for where, name in named
-            if isinstance(name, str) and name not in self
+            if isinstance(name, str) and name not in known
         ]
 
     def plus(self, variant: Variant, origin: str, *, added: bool = False) -> Catalog:
@@ -190,10 +182,10 @@ def _strings(value: str | Iterable[str] | None) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         return (value,)
-    values = tuple(value)
+    values = tuple(value) if isinstance(value, Iterable) else (value,)
     for item in values:
         if not isinstance(item, str):
-            raise UsageError(f"got {item!r} ({type(item).__name__}), expected a text")
+            raise UsageError(f"got {typed(item)}, expected a text or several")
     return values
 
 

@@ -11,7 +11,10 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedError",
     "UsageError",
+    "brief",
     "did_you_mean",
+    "shown",
+    "typed",
 ]
 
 
@@ -49,8 +52,47 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         'known: relu, tanh'
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    text = name if isinstance(name, str) else shown(name)
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]}?"
-    shown = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
-    return f"known: {shown}" if names else "none is known"
+    some = ", ".join(names[:12]) + (f", … ({len(names)} in all)" if len(names) > 12 else "")
+    return f"known: {some}" if names else "none is known"
+
+
+def shown(value: object, width: int = 80) -> str:
+    """What an error shows of a value that was got: its repr, cut, which never raises.
+
+    Example:
+        >>> shown(list(range(1000)), 16)
+        '[0, 1, 2, 3, 4,…'
+    """
+    try:
+        text = repr(value)
+    except Exception:  # the repr belongs to whoever gave the value
+        text = f"<{type(value).__name__} without a repr>"
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def typed(value: object) -> str:
+    """What an error shows of a value whose type matters.
+
+    Example:
+        >>> typed(3)
+        '3 (int)'
+    """
+    return f"{shown(value)} ({type(value).__name__})"
+
+
+def brief(error: BaseException) -> str:
+    """An exception in a line or so: its type and its message.
+
+    Example:
+        >>> brief(ValueError("no such size"))
+        'ValueError: no such size'
+    """
+    try:
+        text = str(error)
+    except Exception:  # likewise
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

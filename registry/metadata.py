@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from bakeoff.registry.frozen import FrozenMap
+
 __all__ = ["PROPERTIES", "TAGS", "Metadata", "Paper"]
 
 #: Every known tag, grouped by the question that it answers.
@@ -169,11 +171,13 @@ class Metadata:
         for name in ("strengths", "weaknesses", "tags", "unused", "aliases"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         if isinstance(self.properties, Mapping):
-            object.__setattr__(self, "properties", MappingProxyType(dict(self.properties)))
+            object.__setattr__(self, "properties", FrozenMap(self.properties))
 
 
 def _as_tuple(value: Any) -> Any:
     """One string is one phrase, not a sequence of letters; validation judges the rest."""
     if isinstance(value, str):
         return (value,)
-    return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else value
+    if isinstance(value, (set, frozenset)):
+        return tuple(sorted(value, key=str))  # the order of a set changes from process to process
+    return tuple(value) if isinstance(value, (list, tuple)) else value

@@ -5,240 +5,207 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from bakeoff.registry.binding import CONTEXT, draw
-from bakeoff.registry.errors import did_you_mean
+from bakeoff.registry.errors import did_you_mean, typed
 from bakeoff.registry.metadata import PROPERTIES, TAGS, Metadata, Paper
-from bakeoff.registry.shapes import PATTERNS, Shape
-from bakeoff.registry.variants import COMPLEXITIES, KINDS, Attention, Forward, Identity, Variant
+from bakeoff.registry.problems import Fault
+from bakeoff.registry.shapes import PATTERNS
+from bakeoff.registry.trial import trial_faults
+from bakeoff.registry.variants import (
+    COMPLEXITIES,
+    Activation,
+    Attention,
+    Connection,
+    Forward,
+    Identity,
+    Variant,
+)
 
-__all__ = ["Fault", "faults_of"]
+__all__ = ["faults_of"]
 
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 MASKS = ("none", "keys", "full")
 PLAIN = (bool, int, float, str, type(None))
 
-#: Small sizes at which the declarations are tried once.
-PROBE_SHAPE = Shape(2, 2, 2, 16, 16, 8, 8, grid=((4, 4),))
-PROBE_FEATURES = 8
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One breach of the contract."""
-
-    field: str
-    got: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: got {self.got}, expected {self.expected}"
-
 
 def faults_of(variant: object) -> list[Fault]:
     """Every breach of the contract in ``variant``; an empty list where there is none."""
-    if not isinstance(variant, Variant):
-        expected = " or ".join(cls.__name__ for cls in KINDS.values())
-        return [Fault("variant", _shown(variant), f"an {expected}")]
+    if not isinstance(variant, (Activation, Attention, Connection)):
+        return [Fault("variant", typed(variant), "an Activation, an Attention or a Connection")]
     checks: tuple[Callable[[Variant], Iterable[Fault]], ...] = (
-        _name_faults,
+        _field_faults,
         _metadata_faults,
         _option_faults,
         _forward_faults,
         _identity_faults,
     )
     faults = [fault for check in checks for fault in check(variant)]
-    # Tensors are drawn and bound only where their names and the forwards can be relied on.
-    return faults or list(_tensor_faults(variant))
+    # What is declared is tried only where the types of all fields can be relied on.
+    return faults or list(trial_faults(variant))
 
 
-def _name_faults(variant: Variant) -> Iterator[Fault]:
+def _field_faults(variant: Variant) -> Iterator[Fault]:
     if not isinstance(variant.name, str) or not SNAKE_CASE.fullmatch(variant.name):
-        yield Fault("name", _shown(variant.name), "lower_snake_case, as in 'leaky_relu'")
+        yield Fault("name", typed(variant.name), "lower_snake_case, as in 'leaky_relu'")
     if variant.approximates is not None and not isinstance(variant.approximates, str):
-        yield Fault("approximates", _shown(variant.approximates), "the name of a variant or None")
+        yield Fault("approximates", typed(variant.approximates), "the name of a variant or None")
     for flag in ("gated", "grouped"):
         if not isinstance(getattr(variant, flag, False), bool):
-            yield Fault(flag, _shown(getattr(variant, flag)), "True or False")
-    recurrence = getattr(variant, "recurrence", None)
-    if recurrence is not None and not callable(recurrence):
-        yield Fault("recurrence", _shown(recurrence), "a function or None")
+            yield Fault(flag, typed(getattr(variant, flag)), "True or False")
+    for name in ("parameters", "inputs", "noise", "recurrence"):
+        function = getattr(variant, name, None)
+        if function is not None and not callable(function):
+            yield Fault(name, typed(function), "a function or None")
 
 
 def _metadata_faults(variant: Variant) -> Iterator[Fault]:
     metadata = variant.metadata
     if not isinstance(metadata, Metadata):
-        yield Fault("metadata", _shown(metadata), "a Metadata")
+        yield Fault("metadata", typed(metadata), "a Metadata")
         return
     for name in ("title", "summary", "formula", "use_when"):
-        text = getattr(metadata, name)
-        if not isinstance(text, str) or not text.strip():
-            yield Fault(f"metadata.{name}", _shown(text), "a text that is not empty")
+        yield from _text_faults(f"metadata.{name}", getattr(metadata, name))
     for name in ("strengths", "weaknesses", "tags", "unused", "aliases"):
         values = getattr(metadata, name)
-        if not isinstance(values, tuple) or not all(isinstance(v, str) and v for v in values):
-            yield Fault(f"metadata.{name}", _shown(values), "a tuple of texts")
-        elif not values and name in ("strengths", "weaknesses", "tags"):
-            yield Fault(f"metadata.{name}", "nothing", "at least one")
-        elif name == "tags":
-            yield from _tag_faults(values)
-        elif name == "aliases":
-            for alias in values:
-                if not SNAKE_CASE.fullmatch(alias):
-                    yield Fault("metadata.aliases", _shown(alias), "lower_snake_case")
-    paper = metadata.paper
-    if not isinstance(paper, Paper):
-        yield Fault("metadata.paper", _shown(paper), "a Paper")
-    elif not isinstance(paper.year, int) or not paper.title or not paper.authors:
-        yield Fault("metadata.paper", _shown(paper), "a title, authors and a year")
+        yield from _texts_faults(f"metadata.{name}", values)
+        if not values and name in ("strengths", "weaknesses", "tags"):
+            yield Fault(f"metadata.{name}", typed(values), "at least one")
+    yield from _tag_faults(metadata.tags)
+    for alias in _texts(metadata.aliases):
+        if not SNAKE_CASE.fullmatch(alias):
+            yield Fault("metadata.aliases", typed(alias), "lower_snake_case")
+    yield from _paper_faults(metadata.paper)
     yield from _property_faults(variant)
 
 
-def _tag_faults(tags: tuple[str, ...]) -> Iterator[Fault]:
+def _paper_faults(paper: object) -> Iterator[Fault]:
+    if not isinstance(paper, Paper):
+        yield Fault("metadata.paper", typed(paper), "a Paper")
+        return
+    yield from _text_faults("metadata.paper.title", paper.title)
+    yield from _texts_faults("metadata.paper.authors", paper.authors)
+    if paper.authors == ():
+        yield Fault("metadata.paper.authors", "()", "at least one")
+    if not isinstance(paper.year, int) or isinstance(paper.year, bool):
+        yield Fault("metadata.paper.year", typed(paper.year), "a year, as in 2017")
+    if not isinstance(paper.url, str):
+        yield Fault("metadata.paper.url", typed(paper.url), "a text, which may be empty")
+
+
+def _text_faults(where: str, text: object) -> Iterator[Fault]:
+    if not isinstance(text, str) or not text.strip():
+        yield Fault(where, typed(text), "a text that is not empty")
+
+
+def _texts_faults(where: str, values: object) -> Iterator[Fault]:
+    if not isinstance(values, tuple) or len(_texts(values)) < len(values):
+        yield Fault(where, typed(values), "a tuple of texts that are not empty")
+
+
+def _texts(values: object) -> list[str]:
+    """The texts in ``values``, whatever it is."""
+    given = values if isinstance(values, tuple) else ()
+    return [value for value in given if isinstance(value, str) and value.strip()]
+
+
+def _tag_faults(tags: object) -> Iterator[Fault]:
     known = [tag for group in TAGS.values() for tag in group]
-    for tag in tags:
+    for tag in _texts(tags):
         if tag not in known:
-            yield Fault("metadata.tags", _shown(tag), f"a known tag; {did_you_mean(tag, known)}")
+            yield Fault("metadata.tags", typed(tag), f"a known tag; {did_you_mean(tag, known)}")
 
 
 def _property_faults(variant: Variant) -> Iterator[Fault]:
     properties, known = variant.metadata.properties, PROPERTIES[variant.kind]
     if not isinstance(properties, Mapping):
-        yield Fault("metadata.properties", _shown(properties), "a mapping of names to values")
+        yield Fault("metadata.properties", typed(properties), "a mapping of names to values")
         return
-    for name, value in dict[str, Any](properties).items():
+    name: Any
+    value: Any
+    for name, value in properties.items():
         where = f"metadata.properties[{name!r}]"
         if name not in known:
             hint = did_you_mean(name, known)
-            yield Fault("metadata.properties", _shown(name), f"a property of this kind; {hint}")
+            expected = f"a property of the kind {variant.kind}; {hint}"
+            yield Fault("metadata.properties", typed(name), expected)
         elif not isinstance(value, known[name]):
-            yield Fault(where, _shown(value), f"a {known[name].__name__}")
+            yield Fault(where, typed(value), f"a {known[name].__name__}")
         elif name == "range" and not _is_range(value):
-            yield Fault(where, _shown(value), "(infimum, supremum), two numbers in order")
+            yield Fault(where, typed(value), "(infimum, supremum), two numbers in order")
         elif name == "patterns":
             for pattern in value:
-                if pattern not in PATTERNS:
+                if not isinstance(pattern, str) or pattern not in PATTERNS:
                     hint = did_you_mean(pattern, PATTERNS)
-                    yield Fault(where, _shown(pattern), f"a known pattern; {hint}")
+                    yield Fault(where, typed(pattern), f"a known pattern; {hint}")
 
 
-def _is_range(value: tuple[Any, ...]) -> bool:
+def _is_range(value: Any) -> bool:
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     return len(value) == 2 and numbers and value[0] < value[1]
 
 
 def _option_faults(variant: Variant) -> Iterator[Fault]:
     if not isinstance(variant.options, Mapping):
-        yield Fault("options", _shown(variant.options), "a mapping of names to plain values")
+        yield Fault("options", typed(variant.options), "a mapping of names to plain values")
         return
     for name, value in variant.options.items():
-        yield from _clash_faults(variant, "options", name, taken={})
         items = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(item, PLAIN) for item in items):
-            yield Fault(f"options[{name!r}]", _shown(value), "a plain value or a tuple of them")
+            expected = "a bool, a number, a text, None, or a tuple of these"
+            yield Fault(f"options[{name!r}]", typed(value), expected)
 
 
 def _forward_faults(variant: Variant) -> Iterator[Fault]:
     forwards = variant.forwards
-    if not isinstance(forwards, Mapping) or "reference" not in forwards:
-        got = f"forwards {list(forwards)}" if isinstance(forwards, Mapping) else _shown(forwards)
-        yield Fault("forwards", got, "a mapping with a forward named 'reference', the oracle")
+    if not isinstance(forwards, Mapping):
+        yield Fault("forwards", typed(forwards), "a mapping of names to functions or Forwards")
         return
+    if "reference" not in forwards:
+        names = ", ".join(str(name) for name in forwards) or "nothing"
+        yield Fault("forwards", names, "one named 'reference' among them, the oracle")
     for name, forward in forwards.items():
-        where = f"forwards[{name!r}]"
         if not isinstance(name, str) or not SNAKE_CASE.fullmatch(name):
-            yield Fault("forwards", _shown(name), "names in lower_snake_case")
-        if not isinstance(forward, Forward) or not callable(forward.fn):
-            yield Fault(where, _shown(forward), "a function or a Forward")
-            continue
-        if forward.masks not in MASKS:
-            yield Fault(f"{where}.masks", _shown(forward.masks), f"one of {', '.join(MASKS)}")
-        for cost in ("complexity", "memory"):
-            declared = getattr(forward, cost)
-            if declared is not None and declared not in COMPLEXITIES:
-                known = ", ".join(COMPLEXITIES)
-                yield Fault(f"{where}.{cost}", _shown(declared), f"None or one of {known}")
-        for hook in ("supports", "flops", "min_bytes"):
-            given = getattr(forward, hook)
-            if given is not None and not callable(given):
-                yield Fault(f"{where}.{hook}", _shown(given), "a function of a Case, or None")
+            yield Fault("forwards", typed(name), "names in lower_snake_case")
+        if not isinstance(forward, Forward):
+            yield Fault(f"forwards[{name!r}]", typed(forward), "a function or a Forward")
+        else:
+            yield from _one_forward_faults(f"forwards[{name!r}]", forward)
+
+
+def _one_forward_faults(where: str, forward: Forward) -> Iterator[Fault]:
+    # A class can be called, but what it returns is no tensor.
+    if not callable(forward.fn) or inspect.isclass(forward.fn):
+        yield Fault(where, typed(forward.fn), "a function that returns a tensor")
+    if not isinstance(forward.masks, str) or forward.masks not in MASKS:
+        yield Fault(f"{where}.masks", typed(forward.masks), f"one of {', '.join(MASKS)}")
+    if not isinstance(forward.backward, bool):
+        yield Fault(f"{where}.backward", typed(forward.backward), "True or False")
+    for cost in ("complexity", "memory"):
+        declared = getattr(forward, cost)
+        if declared is not None and (not isinstance(declared, str) or declared not in COMPLEXITIES):
+            expected = f"None or one of {', '.join(COMPLEXITIES)}"
+            yield Fault(f"{where}.{cost}", typed(declared), expected)
+    for hook in ("supports", "flops", "min_bytes"):
+        given = getattr(forward, hook)
+        if given is not None and not callable(given):
+            yield Fault(f"{where}.{hook}", typed(given), "a function of a Case, or None")
 
 
 def _identity_faults(variant: Variant) -> Iterator[Fault]:
     if not isinstance(variant.identities, tuple):
-        yield Fault("identities", _shown(variant.identities), "a tuple of Identity")
+        yield Fault("identities", typed(variant.identities), "a tuple of Identity")
         return
     for i, identity in enumerate(variant.identities):
+        where = f"identities[{i}]"
         if not isinstance(identity, Identity):
-            yield Fault(f"identities[{i}]", _shown(identity), "an Identity")
-        elif not isinstance(identity.equals, str) and not callable(identity.equals):
-            yield Fault(
-                f"identities[{i}].equals",
-                _shown(identity.equals),
-                "the name of a variant, or a function with the arguments of the kind",
-            )
-
-
-def _tensor_faults(variant: Variant) -> Iterator[Fault]:
-    """Draw the declared tensors once, check their names, and bind them to every forward."""
-    size = PROBE_SHAPE if isinstance(variant, Attention) else PROBE_FEATURES
-    taken: dict[str, str] = dict.fromkeys(variant.options, "options")
-    for source in ("parameters", "inputs", "noise"):
-        try:
-            tensors = draw(variant, source, size, None, variant.options)
-        except Exception as error:
-            yield Fault(
-                source,
-                f"{type(error).__name__}: {error}",
-                f"a function of (shape, generator, **options), tried at {size}",
-            )
-            return
-        for name in tensors:
-            yield from _clash_faults(variant, source, name, taken)
-            taken[name] = source
-    yield from _signature_faults(variant, taken)
-    known = (*variant.arguments, *taken)
-    for name in variant.metadata.unused:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            yield Fault("metadata.unused", _shown(name), f"an argument of the forwards; {hint}")
-
-
-def _clash_faults(
-    variant: Variant, source: str, name: object, taken: Mapping[str, str]
-) -> Iterator[Fault]:
-    if not isinstance(name, str) or not name.isidentifier():
-        yield Fault(source, _shown(name), "names that are Python identifiers")
-    elif name in (*variant.arguments, *CONTEXT):
-        yield Fault(source, f"the name {name!r}", f"a name that is no argument of {variant.kind}")
-    elif name in taken:
-        yield Fault(source, f"the name {name!r}", f"a name that {taken[name]} does not use too")
-
-
-def _signature_faults(variant: Variant, keywords: Iterable[str]) -> Iterator[Fault]:
-    positional = {"activation": "x", "attention": "q, k, v", "connection": "x, branch"}
-    names = positional[variant.kind].split(", ")
-    extra = dict.fromkeys((*variant.arguments[len(names) :], *keywords))
-    functions = {f"forwards[{name!r}]": variant.forward(name).fn for name in variant.forwards}
-    if isinstance(variant, Attention) and variant.recurrence:
-        functions["recurrence"] = variant.recurrence
-        extra_of = {"recurrence": {**extra, "state": None}}
-    else:
-        extra_of = {}
-    for where, fn in functions.items():
-        try:
-            signature = inspect.signature(fn)
-        except (TypeError, ValueError):
-            continue  # a builtin without a signature: the accuracy suite calls it
-        try:
-            signature.bind(*names, **extra_of.get(where, extra))
-        except TypeError as error:
-            wanted = ", ".join((positional[variant.kind], *(f"{n}=…" for n in extra)))
-            yield Fault(where, f"{signature} ({error})", f"a function that takes ({wanted})")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '…'} ({type(value).__name__})"
+            yield Fault(where, typed(identity), "an Identity")
+            continue
+        yield from _text_faults(f"{where}.name", identity.name)
+        if not isinstance(identity.equals, str) and not callable(identity.equals):
+            expected = "the name of a variant, or a function with the arguments of the kind"
+            yield Fault(f"{where}.equals", typed(identity.equals), expected)
+        for name in ("options", "tensors", "unless"):
+            given = getattr(identity, name)
+            if given is not None and not callable(given):
+                yield Fault(f"{where}.{name}", typed(given), "a function of the shape, or None")

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bakeoff.registry.errors import UnknownNameError, did_you_mean
+from bakeoff.registry.frozen import FrozenMap
 from bakeoff.registry.metadata import Metadata
 from bakeoff.registry.shapes import Case
 
@@ -137,9 +138,9 @@ class Variant:
                 else given
                 for name, given in self.forwards.items()
             }
-            object.__setattr__(self, "forwards", MappingProxyType(forwards))
+            object.__setattr__(self, "forwards", FrozenMap(forwards))
         if isinstance(self.options, Mapping):
-            object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+            object.__setattr__(self, "options", FrozenMap(self.options))
         if isinstance(self.identities, (list, tuple)):
             object.__setattr__(self, "identities", tuple(self.identities))
 
@@ -160,7 +161,9 @@ class Variant:
         return self.metadata.properties.get(name, default)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, forwards={list(self.forwards)})"
+        # A careless plugin may have given anything; an error that shows it must not raise itself.
+        known = list(self.forwards) if isinstance(self.forwards, Mapping) else self.forwards
+        return f"{type(self).__name__}({self.name!r}, forwards={known})"
 
 
 @dataclass(frozen=True, repr=False)

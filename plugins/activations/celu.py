@@ -1,4 +1,4 @@
-"""CELU (Barron, 2017, equation 2)."""
+"""CELU (Barron, 2017)."""
 
 from __future__ import annotations
 

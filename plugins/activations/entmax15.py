@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 
 import torch
 
-from bakeoff import Activation, Case, Forward, Metadata, Paper, hookimpl
+from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
+from bakeoff.plugins.activations._entmax import needs_entmax
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
@@ -19,6 +19,7 @@ def reference(x: torch.Tensor) -> torch.Tensor:
     rest = (1 - (ordered.square().cumsum(-1) - count * means.square())) / count
     # The square root is taken of what is chosen alone: elsewhere its gradient may be infinite.
     candidates = means - rest.detach().clamp(min=0).sqrt()
+    # At least one, also in a row with a NaN, where every comparison fails.
     last = ((candidates <= ordered).sum(-1, keepdim=True) - 1).clamp(min=0)  # (…, 1)
     threshold = means.gather(-1, last) - rest.gather(-1, last).sqrt()
     return torch.where(halved > threshold, halved - threshold, torch.zeros_like(x)).square()
@@ -32,18 +33,12 @@ def package(x: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _package_supports(case: Case) -> str | None:
-    if importlib.util.find_spec("entmax") is None:
-        return "package entmax is not installed: pip install 'bakeoff[entmax]'"
-    return None
-
-
 @hookimpl
 def bakeoff_variants() -> Iterable[Activation]:
     """1.5-entmax."""
     yield Activation(
         "entmax15",
-        forwards={"reference": reference, "package": Forward(package, supports=_package_supports)},
+        forwards={"reference": reference, "package": Forward(package, supports=needs_entmax)},
         metadata=Metadata(
             title="1.5-entmax",
             summary="Between softmax and sparsemax: sparse, and smooth where it is not zero.",

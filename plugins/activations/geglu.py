@@ -8,13 +8,14 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
-from bakeoff import Activation, Metadata, Paper, hookimpl
+from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
+from bakeoff.plugins.activations._gating import needs_halves
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """value · GELU(gate); as in glu the second half is the gate."""
+    """value · gate Φ(gate), the first half of the features and the second."""
     value, gate = x.chunk(2, -1)
-    return value * gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
+    return value * (gate * (0.5 * (1 + torch.erf(gate / math.sqrt(2)))))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:
@@ -28,11 +29,14 @@ def bakeoff_variants() -> Iterable[Activation]:
     """GEGLU."""
     yield Activation(
         "geglu",
-        forwards={"reference": reference, "torch": fused},
+        forwards={
+            "reference": Forward(reference, supports=needs_halves),
+            "torch": Forward(fused, supports=needs_halves),
+        },
         gated=True,
         metadata=Metadata(
             title="GEGLU",
-            summary="GLU with GELU for its gate.",
+            summary="The first half of the features, gated by the GELU of the second.",
             formula=r"\phi([a, b]) = a \odot \operatorname{GELU}(b)",
             strengths=("among the best of its paper",),
             weaknesses=("half of the features go into gates", "an erf for each gate"),

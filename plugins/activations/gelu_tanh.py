@@ -33,7 +33,7 @@ def bakeoff_variants() -> Iterable[Activation]:
             summary="GELU with its distribution function approximated by a tanh.",
             formula=r"\phi(x) = \frac{x}{2}\left(1 + \tanh\left(\sqrt{2/\pi}\,(x +"
             r" 0.044715\,x^3)\right)\right)",
-            strengths=("no erf", "what GPT-2 and BERT's first code used"),
+            strengths=("no erf", "what GPT-2 was trained with"),
             weaknesses=("differs from GELU by up to 4.7e-4", "no faster where a fused GELU exists"),
             use_when="Where weights were trained with it.",
             tags=("hidden_layer", "language"),

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
-from bakeoff import Activation, Metadata, Paper, hookimpl
+from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
+from bakeoff.plugins.activations._gating import needs_halves
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """value · σ(gate): the first half of the features is the value, the second the gate."""
+    """value · σ(gate), the first half of the features and the second."""
     value, gate = x.chunk(2, -1)
-    return value * 0.5 * (1 + torch.tanh(gate / 2))
+    return value * (0.5 * (1 + torch.tanh(gate / 2)))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:
@@ -26,11 +27,14 @@ def bakeoff_variants() -> Iterable[Activation]:
     """GLU."""
     yield Activation(
         "glu",
-        forwards={"reference": reference, "torch": fused},
+        forwards={
+            "reference": Forward(reference, supports=needs_halves),
+            "torch": Forward(fused, supports=needs_halves),
+        },
         gated=True,
         metadata=Metadata(
             title="GLU",
-            summary="Half of the features, gated by the sigmoid of the other half.",
+            summary="The first half of the features, gated by the sigmoid of the second.",
             formula=r"\phi([a, b]) = a \odot \sigma(b)",
             strengths=("a linear path for the gradient",),
             weaknesses=("half of the features go into gates", "the gate saturates"),

@@ -13,7 +13,7 @@ from bakeoff import Activation, Identity, Metadata, Paper, hookimpl
 def reference(x: torch.Tensor, *, min_value: float, max_value: float) -> torch.Tensor:
     """min(max(x, min_value), max_value)."""
     low, high = (torch.full_like(x, value) for value in (min_value, max_value))
-    return torch.where(x < low, low, torch.where(x > high, high, x))
+    return torch.where(x <= low, low, torch.where(x >= high, high, x))
 
 
 def fused(x: torch.Tensor, *, min_value: float, max_value: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Leaky ReLU (Maas et al., 2013, equation 2)."""
+"""Leaky ReLU (Maas et al., 2013, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mish (Misra, 2019, equation 1)."""
+"""Mish (Misra, 2019)."""
 
 from __future__ import annotations
 

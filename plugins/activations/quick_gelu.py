@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 
 from bakeoff import Activation, Metadata, Paper, hookimpl
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """x σ(1.702 x), written with tanh: ½ x (1 + tanh(0.851 x))."""
-    return 0.5 * x * (1 + torch.tanh(0.851 * x))
+    """x σ(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x)
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:
-    """x σ(1.702 x) through torch's sigmoid."""
-    return x * torch.sigmoid(1.702 * x)
+    """Through torch's SiLU: it keeps one tensor for the backward, where a product keeps two."""
+    return F.silu(1.702 * x) / 1.702
 
 
 @hookimpl

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import torch
 
-from bakeoff import Activation, Metadata, Paper, hookimpl
+from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
+from bakeoff.plugins.activations._gating import needs_halves
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """value · max(0, gate); as in glu the second half is the gate."""
+    """value · max(0, gate), the first half of the features and the second."""
     value, gate = x.chunk(2, -1)
     return value * torch.where(gate > 0, gate, torch.zeros_like(gate))
 
@@ -26,11 +27,14 @@ def bakeoff_variants() -> Iterable[Activation]:
     """ReGLU."""
     yield Activation(
         "reglu",
-        forwards={"reference": reference, "torch": fused},
+        forwards={
+            "reference": Forward(reference, supports=needs_halves),
+            "torch": Forward(fused, supports=needs_halves),
+        },
         gated=True,
         metadata=Metadata(
             title="ReGLU",
-            summary="GLU with ReLU for its gate.",
+            summary="The first half of the features, gated by the ReLU of the second.",
             formula=r"\phi([a, b]) = a \odot \max(0, b)",
             strengths=("as cheap as ReLU", "better than ReLU at equal parameters"),
             weaknesses=("half of the features go into gates", "gates can die"),

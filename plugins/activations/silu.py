@@ -1,4 +1,4 @@
-"""SiLU (the Swish with beta = 1: Elfwing et al., 2018, and Ramachandran et al., 2017)."""
+"""SiLU (Elfwing et al., 2017; Swish with beta = 1 in Ramachandran et al., 2017, section 4)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def bakeoff_variants() -> Iterable[Activation]:
             use_when="Deep networks where ReLU's kink or dead units hurt.",
             tags=("hidden_layer", "vision", "language"),
             paper=Paper(
-                title="Searching for Activation Functions",
-                authors=("Prajit Ramachandran", "Barret Zoph", "Quoc V. Le"),
+                title="Sigmoid-Weighted Linear Units for Neural Network Function Approximation "
+                "in Reinforcement Learning",
+                authors=("Stefan Elfwing", "Eiji Uchibe", "Kenji Doya"),
                 year=2017,
-                url="https://arxiv.org/abs/1710.05941",
+                url="https://arxiv.org/abs/1702.03118",
             ),
             properties={
                 "elementwise": True,

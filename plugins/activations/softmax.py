@@ -1,4 +1,4 @@
-"""Softmax (Bridle, 1990, section 3.2)."""
+"""Softmax (Bridle, 1990)."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 
 import torch
 
-from bakeoff import Activation, Case, Forward, Metadata, Paper, hookimpl
+from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
+from bakeoff.plugins.activations._entmax import needs_entmax
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
@@ -17,7 +17,8 @@ def reference(x: torch.Tensor) -> torch.Tensor:
     ordered = x.sort(-1, descending=True).values
     count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
     sums = ordered.cumsum(-1)
-    support = (1 + count * ordered > sums).sum(-1, keepdim=True)  # (…, 1)
+    # At least one, also in a row with a NaN, where every comparison fails.
+    support = (1 + count * ordered > sums).sum(-1, keepdim=True).clamp(min=1)  # (…, 1)
     threshold = (sums.gather(-1, support - 1) - 1) / support
     return torch.where(x > threshold, x - threshold, torch.zeros_like(x))
 
@@ -30,18 +31,12 @@ def package(x: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _package_supports(case: Case) -> str | None:
-    if importlib.util.find_spec("entmax") is None:
-        return "package entmax is not installed: pip install 'bakeoff[entmax]'"
-    return None
-
-
 @hookimpl
 def bakeoff_variants() -> Iterable[Activation]:
     """Sparsemax."""
     yield Activation(
         "sparsemax",
-        forwards={"reference": reference, "package": Forward(package, supports=_package_supports)},
+        forwards={"reference": reference, "package": Forward(package, supports=needs_entmax)},
         metadata=Metadata(
             title="Sparsemax",
             summary="The nearest probability distribution, with exact zeros.",
@@ -51,8 +46,8 @@ def bakeoff_variants() -> Iterable[Activation]:
             use_when="Attention or outputs that should pick a few of many.",
             tags=("normalising", "output_layer"),
             paper=Paper(
-                title="From Softmax to Sparsemax: A Sparse Model of Attention and Multi- "
-                "Label Classification",
+                title="From Softmax to Sparsemax: A Sparse Model of Attention and "
+                "Multi-Label Classification",
                 authors=("André F. T. Martins", "Ramón Fernandez Astudillo"),
                 year=2016,
                 url="https://arxiv.org/abs/1602.02068",

@@ -1,4 +1,4 @@
-"""Squared ReLU (So et al., 2021, section 3)."""
+"""Squared ReLU (So et al., 2021)."""
 
 from __future__ import annotations
 

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
-from bakeoff import Activation, Metadata, Paper, hookimpl
+from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
+from bakeoff.plugins.activations._gating import needs_halves
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """value · SiLU(gate); as in glu the second half is the gate."""
+    """value · gate σ(gate), the first half of the features and the second."""
     value, gate = x.chunk(2, -1)
-    return value * gate * 0.5 * (1 + torch.tanh(gate / 2))
+    return value * (gate * (0.5 * (1 + torch.tanh(gate / 2))))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:
@@ -27,11 +28,14 @@ def bakeoff_variants() -> Iterable[Activation]:
     """SwiGLU."""
     yield Activation(
         "swiglu",
-        forwards={"reference": reference, "torch": fused},
+        forwards={
+            "reference": Forward(reference, supports=needs_halves),
+            "torch": Forward(fused, supports=needs_halves),
+        },
         gated=True,
         metadata=Metadata(
             title="SwiGLU",
-            summary="GLU with SiLU for its gate.",
+            summary="The first half of the features, gated by the SiLU of the second.",
             formula=r"\phi([a, b]) = a \odot \operatorname{SiLU}(b)",
             strengths=("among the best of its paper", "the standard of large language models"),
             weaknesses=("half of the features go into gates",),

@@ -11,13 +11,14 @@ from bakeoff import Activation, Identity, Metadata, Paper, hookimpl
 
 
 def reference(x: torch.Tensor, *, beta: torch.Tensor) -> torch.Tensor:
-    """x σ(βx), written with tanh: ½ x (1 + tanh(βx/2))."""
-    return 0.5 * x * (1 + torch.tanh(beta * x / 2))
-
-
-def fused(x: torch.Tensor, *, beta: torch.Tensor) -> torch.Tensor:
-    """x σ(βx) through torch's sigmoid."""
+    """x σ(βx)."""
     return x * torch.sigmoid(beta * x)
+
+
+def with_tanh(x: torch.Tensor, *, beta: torch.Tensor) -> torch.Tensor:
+    """h + h tanh(βh) with h = x/2: not faster, but its gradient keeps more digits for large βx."""
+    half = x / 2
+    return torch.addcmul(half, half, torch.tanh(beta * half))
 
 
 def parameters(features: int, generator: torch.Generator | None) -> Mapping[str, torch.Tensor]:
@@ -30,7 +31,7 @@ def bakeoff_variants() -> Iterable[Activation]:
     """Swish with learnable beta."""
     yield Activation(
         "swish_beta",
-        forwards={"reference": reference, "torch": fused},
+        forwards={"reference": reference, "tanh": with_tanh},
         parameters=parameters,
         identities=(
             Identity(

@@ -1,0 +1,155 @@
+"""The records as rows for people: cleaned, labelled and chosen; and which axes may differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
+from bakeoff.suites.records import AXES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COMPARED", "FAILED", "FIXED", "JUDGING", "Row", "chosen", "plain", "rows_of"]
+
+#: Statuses of what should have worked; ``unsupported`` is an answer, not a failure.
+FAILED = ("wrong", "failed", "oom", "timeout", "crashed")
+#: The suites that tell right from wrong.
+JUDGING = ("accuracy", "gradient")
+#: The axes along which the rows and the columns of one table differ. All others are held fixed
+#: within a table: numbers that differ in one of those are never put side by side.
+COMPARED = ("variant", "forward", "options", "seq_len", "q_len", "k_len")
+FIXED = tuple(axis for axis in AXES if axis not in COMPARED)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record, for people.
+
+    Args:
+        axes: The axes of its cell, None where one does not apply.
+        cell: A number that rows of one cell share.
+        label: ``variant:forward``.
+        rival: The label, with those options that tell cells of one variant apart.
+    """
+
+    axes: Mapping[str, Any]
+    cell: int
+    label: str
+    rival: str
+    metric: str
+    value: float | None
+    unit: str
+    low: float | None
+    high: float | None
+    n: int | None
+    status: str
+    reason: str
+    environment: str
+    measured_at: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether it should have worked and did not."""
+        return self.status in FAILED
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a results file, in its order."""
+    names = ["environment", *AXES]
+    cells = frame.groupby(names, dropna=False, sort=False).ngroup()
+    frame = frame.astype(object).where(frame.notna(), None)
+    axes_of: dict[int, dict[str, Any]] = {}
+    for cell, *values in zip(cells, *(frame[axis] for axis in AXES), strict=True):
+        if cell not in axes_of:
+            axes_of[cell] = {a: _axis(v) for a, v in zip(AXES, values, strict=True)}
+    rivals = _rivals(axes_of.values())
+    own = ("metric", "value", "unit", "low", "high", "n", "status", "reason")
+    rows = []
+    for cell, *values in zip(
+        cells, *(frame[name] for name in (*own, "environment", "measured_at")), strict=True
+    ):
+        axes = axes_of[cell]
+        label = f"{axes['variant']}:{axes['forward']}"
+        rival = label + rivals[axes["suite"], axes["variant"], axes["options"]]
+        rows.append(Row(axes, cell, label, rival, *(_plain(value) for value in values)))
+    return rows
+
+
+def chosen(
+    rows: Sequence[Row],
+    *,
+    kinds: Iterable[str] = (),
+    suites: Iterable[str] = (),
+    variants: Iterable[str] = (),
+) -> list[Row]:
+    """The rows of these kinds, suites and variants; an empty selection takes all.
+
+    Raises:
+        UnknownNameError: For a name that the results do not hold.
+        UsageError: Where nothing is left.
+    """
+    left = list(rows)
+    for what, names in (("kind", kinds), ("suite", suites), ("variant", variants)):
+        wanted, known = tuple(names), {row.axes[what] for row in rows}
+        for name in wanted:
+            if name not in known:
+                raise UnknownNameError(
+                    f"the results hold no {what} called {name!r}; {did_you_mean(name, known)}"
+                )
+        left = [row for row in left if not wanted or row.axes[what] in wanted]
+    if not left:
+        raise UsageError(
+            "the results hold nothing for this selection: take fewer filters, or measure it with "
+            "`bakeoff run`"
+        )
+    return left
+
+
+def plain(text: str) -> dict[str, Any]:
+    """Options and extras, which are JSON; what a hand wrote there is shown as it stands."""
+    try:
+        loaded = json.loads(text)
+    except ValueError:
+        return {"": text}
+    return loaded if isinstance(loaded, dict) else {"": text}
+
+
+def _axis(value: Any) -> Any:
+    """An axis: every number among them is whole, though a column with gaps holds floats."""
+    value = _plain(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of Python, and printable texts."""
+    return _printable(value) if isinstance(value, str) else getattr(value, "item", lambda: value)()
+
+
+def _printable(text: str) -> str:
+    """Control characters could move a terminal's cursor or hide what follows."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def _rivals(cells: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], str]:
+    """`` window=64`` for the options of which one suite measured several values, else nothing."""
+    seen: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for axes in cells:
+        options = axes["options"]
+        seen.setdefault((axes["suite"], axes["variant"]), {})[options] = plain(options)
+    return {
+        (*key, text): "".join(
+            f" {name}={value}"
+            for name, value in options.items()
+            if any(other.get(name) != value for other in several.values())
+        )
+        for key, several in seen.items()
+        for text, options in several.items()
+    }

@@ -1,0 +1,182 @@
+"""Is it right: one verdict for each forward of a variant, and its checks one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bakeoff.reports.rows import JUDGING, Row, plain
+from bakeoff.suites.records import CELL_METRIC
+
+__all__ = [
+    "ERRORS",
+    "SIZES",
+    "Checks",
+    "Count",
+    "Verdict",
+    "checks_of",
+    "verdicts_of",
+    "wrong_labels",
+]
+
+#: Metrics of the accuracy suite that are no probe: ratios that are judged, and sizes of errors.
+ERRORS = ("error_ratio", "error_ratio_masked")
+SIZES = ("max_abs_error", "rms_error", "approximation_error")
+#: From the best to the worst that can be said of several checks of one name.
+_SEVERITY = ("unsupported", "ok", "timeout", "oom", "crashed", "failed", "wrong")
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many checks failed, of those that could be made."""
+
+    failed: int = 0
+    made: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.failed}/{self.made}" if self.made else "-"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Checks of one sort: of several rows of one check, the worst stands.
+
+    Args:
+        worst: By label and name of the check.
+    """
+
+    worst: Mapping[tuple[str, str], Row]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Checks:
+        """The worst row of each check; the first of equals, so that status and reason agree."""
+        worst: dict[tuple[str, str], Row] = {}
+        for row in rows:
+            key = (row.label, _name(row))
+            if key not in worst or _severity(row) > _severity(worst[key]):
+                worst[key] = row
+        return cls(worst)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the checks."""
+        return list(dict.fromkeys(name for _, name in self.worst))
+
+    def count(self, label: str) -> Count:
+        """How many of ``label`` failed."""
+        made = [
+            row
+            for (of, _), row in self.worst.items()
+            if of == label and row.status != "unsupported"
+        ]
+        return Count(sum(row.failed for row in made), len(made))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one forward's correctness.
+
+    Args:
+        label: ``variant:forward``.
+        verdict: ``right``, ``wrong``, ``failed`` (a check could not be finished), ``unverified``
+            (nothing independent to compare with) or ``not measured``.
+        errors: The worst error ratio by dtype; at most 2 passes.
+        gradients: The worst gradient error ratio by dtype.
+        gradcheck: What became of the gradcheck, a status; empty where there was none.
+        reason: Why, where the verdict is not ``right``.
+    """
+
+    label: str
+    verdict: str
+    errors: Mapping[str, float] = field(default_factory=dict)
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    gradcheck: str = ""
+    reason: str = ""
+
+
+def wrong_labels(rows: Iterable[Row]) -> dict[str, str]:
+    """Every forward with a row that says wrong, and the first reason: none is ranked."""
+    wrong: dict[str, str] = {}
+    for row in rows:
+        if row.status == "wrong":
+            wrong.setdefault(row.label, f"{row.metric}: {row.reason}")
+    return wrong
+
+
+def verdicts_of(rows: Iterable[Row]) -> list[Verdict]:
+    """One verdict a label, in the order of the rows."""
+    by_label: dict[str, list[Row]] = {}
+    for row in rows:
+        judging = by_label.setdefault(row.label, [])
+        if row.axes["suite"] in JUDGING:
+            judging.append(row)
+    return [_verdict(label, judging) for label, judging in by_label.items()]
+
+
+def checks_of(rows: Iterable[Row]) -> dict[str, Checks]:
+    """The probes, the declared properties and the identities."""
+    sorts: dict[str, list[Row]] = {"probes": [], "properties": [], "identities": []}
+    for row in rows:
+        if row.axes["suite"] != "accuracy" or row.metric in (*ERRORS, *SIZES, CELL_METRIC):
+            continue
+        if row.metric.startswith("property_"):
+            sorts["properties"].append(row)
+        elif row.metric.startswith("identity"):
+            sorts["identities"].append(row)
+        else:
+            sorts["probes"].append(row)
+    return {name: Checks.of(found) for name, found in sorts.items()}
+
+
+def _verdict(label: str, rows: Sequence[Row]) -> Verdict:
+    verdict, reason = _judged(rows)
+    gradchecks = [row for row in rows if row.metric == "gradcheck"]
+    return Verdict(
+        label,
+        verdict,
+        _worst_by_dtype(rows, ERRORS),
+        _worst_by_dtype(rows, ("grad_error_ratio",)),
+        max(gradchecks, key=_severity).status if gradchecks else "",
+        reason,
+    )
+
+
+def _judged(rows: Sequence[Row]) -> tuple[str, str]:
+    """The verdict and its reason."""
+    failed = [row for row in rows if row.failed]
+    if failed:
+        worst = max(failed, key=_severity)
+        verdict = "wrong" if worst.status == "wrong" else "failed"
+        return verdict, f"{worst.metric}: {worst.reason}"
+    errors = [row for row in rows if row.metric in ERRORS and row.status == "ok"]
+    if any(row.value is not None for row in errors):
+        return "right", ""
+    unverified = [row.reason for row in errors if row.reason.startswith("unverified")]
+    if unverified:
+        return "unverified", unverified[0]
+    unsupported = [row.reason for row in rows if row.status == "unsupported"]
+    return "not measured", unsupported[0] if unsupported else ""
+
+
+def _worst_by_dtype(rows: Iterable[Row], metrics: tuple[str, ...]) -> dict[str, float]:
+    worst: dict[str, float] = {}
+    for row in rows:
+        # An error that is no number, or where none is allowed, is beyond every other.
+        value = math.inf if row.value is None and row.status == "wrong" else row.value
+        if row.metric in metrics and value is not None:
+            dtype = row.axes["dtype"]
+            worst[dtype] = max(worst.get(dtype, 0.0), value)
+    return worst
+
+
+def _name(row: Row) -> str:
+    """The metric; for an identity also which, and of a property the property alone."""
+    name = row.axes["extra"] and plain(row.axes["extra"]).get("identity")
+    if name:
+        return f"{name}, causal" if row.metric.endswith("causal") else str(name)
+    return row.metric.removeprefix("property_")
+
+
+def _severity(row: Row) -> int:
+    return _SEVERITY.index(row.status) if row.status in _SEVERITY else len(_SEVERITY)
