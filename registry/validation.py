@@ -134,10 +134,14 @@ def _property_faults(variant: Variant) -> Iterator[Fault]:
         elif name == "range" and not _is_range(value):
             yield Fault(where, typed(value), "(infimum, supremum), two numbers in order")
         elif name == "patterns":
-            for pattern in value:
-                if not isinstance(pattern, str) or pattern not in PATTERNS:
-                    hint = did_you_mean(pattern, PATTERNS)
-                    yield Fault(where, typed(pattern), f"a known pattern; {hint}")
+            yield from _pattern_faults(where, value)
+
+
+def _pattern_faults(where: str, patterns: Any) -> Iterator[Fault]:
+    for pattern in patterns:
+        if not isinstance(pattern, str) or pattern not in PATTERNS:
+            hint = did_you_mean(pattern, PATTERNS)
+            yield Fault(where, typed(pattern), f"a known pattern; {hint}")
 
 
 def _is_range(value: Any) -> bool:

@@ -3,10 +3,14 @@
 The budget of a quantity is the RMS error of the reference, run in the dtype at hand, plus u times
 the RMS of the absolute terms that make up the quantity, u the unit roundoff. The second part is
 what rounding each input once, and the result once, costs any method: it is found by moving every
-input by ±u of its size and looking at what moves. Where the inputs are larger than 1 they are
-moved that much further, for then the exponents within are larger than 1 too, and a method that
-computes exp(s − log Σ exp s), as every fused attention does, rounds s by u·|s|. ``error_ratio``
-is RMS error ÷ budget, over all elements of several seeds; up to :data:`LIMIT` it passes.
+input by ±u of its size and looking at what moves; for gradients, every gradient that one operation
+of the reference hands to the next is moved too, since any backward must round what it hands on. (A
+gradient that is a sum of cancelling terms is known no better than that: the key bias of an
+attention has a gradient of exactly zero, whatever the inputs, and no method finds it.) Where the
+inputs are larger than 1 they are moved that much further, for then the exponents within are larger
+than 1 too, and a method that computes exp(s − log Σ exp s), as every fused attention does, rounds
+s by u·|s|. ``error_ratio`` is RMS error ÷ budget, over all elements of several seeds; up to
+:data:`LIMIT` it passes.
 """
 
 from __future__ import annotations
@@ -29,22 +33,26 @@ LIMIT = 2.0
 SEEDS = 8
 
 Quantities = Mapping[str, torch.Tensor]
-Measure = Callable[[Callable[..., torch.Tensor], Arguments, int], Quantities]
+Function = Callable[..., torch.Tensor]
+#: ``(function, arguments, seed, by)``: its quantities, with everything moved by ±``by``.
+Measure = Callable[[Function, Arguments, int, float], Quantities]
 
 
-def output_of(fn: Callable[..., torch.Tensor], arguments: Arguments, seed: int) -> Quantities:
+def output_of(fn: Function, arguments: Arguments, seed: int, by: float = 0.0) -> Quantities:
     """The output, as the only quantity."""
     with torch.no_grad():
-        return {"output": arguments.call(fn)}
+        return {"output": _moved(arguments, by, seed).call(fn)}
 
 
-def gradients_of(fn: Callable[..., torch.Tensor], arguments: Arguments, seed: int) -> Quantities:
+def gradients_of(fn: Function, arguments: Arguments, seed: int, by: float = 0.0) -> Quantities:
     """The gradient of every leaf, of the output's product with a random tensor of ±1.
 
     Signs are exact in every dtype, so the direction adds no error of its own.
     """
-    leaves = arguments.requiring_grad()
+    leaves = _moved(arguments, by, seed).requiring_grad()
     output = leaves.call(fn)
+    if by:
+        _move_gradients(output, by, seed)
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
     named = leaves.leaves()
@@ -131,7 +139,7 @@ class Oracle:
         case: Case,
         measure: Measure = output_of,
         prepare: Callable[[Arguments, int], Arguments] = lambda arguments, seed: arguments,
-        reference: Callable[..., torch.Tensor] | None = None,
+        reference: Function | None = None,
     ) -> None:
         self.case, self.measure = case, measure
         self.reference = reference or variant.forward("reference").fn
@@ -144,13 +152,13 @@ class Oracle:
 
     def _draw(self, arguments: Arguments, seed: int) -> None:
         wide = arguments.to(torch.float64)
-        oracle = self.measure(self.reference, wide, seed)
+        oracle = self.measure(self.reference, wide, seed, 0.0)
         by = unit_roundoff(self.dtype) * _amplitude(wide)
-        moved = self.measure(self.reference, _moved(wide, by, seed), seed)
+        moved = self.measure(self.reference, wide, seed, by)
         # float64 has no wider oracle: the reference's error there is that of float32, scaled.
         narrow = torch.float32 if self.dtype == torch.float64 else self.dtype
         scale = unit_roundoff(self.dtype) / unit_roundoff(narrow)
-        own = self.measure(self.reference, arguments.to(narrow), seed)
+        own = self.measure(self.reference, arguments.to(narrow), seed, 0.0)
         usable = {}
         for name, exact in oracle.items():
             sums = self.sums.setdefault(name, _Sums())
@@ -164,13 +172,13 @@ class Oracle:
         self.draws.append((seed, arguments, oracle))
         self.usable.append(usable)
 
-    def judge(self, fn: Callable[..., torch.Tensor]) -> list[Errors]:
+    def judge(self, fn: Function) -> list[Errors]:
         """The errors of each quantity of ``fn``, the worst ratio first."""
         largest = dict.fromkeys(self.sums, 0.0)
         finite = dict.fromkeys(self.sums, True)
         totals = {name: _Sums(sums.count) for name, sums in self.sums.items()}
         for (seed, arguments, oracle), usable in zip(self.draws, self.usable, strict=True):
-            found = self.measure(fn, arguments, seed)
+            found = self.measure(fn, arguments, seed, 0.0)
             for name, exact in oracle.items():
                 _require_like(name, found[name], exact)
                 error = (found[name].double() - exact)[usable[name]]
@@ -197,13 +205,35 @@ def _amplitude(arguments: Arguments) -> float:
 
 def _moved(arguments: Arguments, by: float, seed: int) -> Arguments:
     """Every number moved up or down by ``by`` times its size."""
-    generator = torch.Generator().manual_seed(seed + 1)
+    if not by:
+        return arguments
+    return arguments.map(_mover(by, seed + 1))
+
+
+def _move_gradients(output: torch.Tensor, by: float, seed: int) -> None:
+    """Make the backward of ``output`` move every gradient between two operations likewise."""
+    move = _mover(by, seed + 2)
+
+    def before(gradients: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
+        return tuple(None if g is None else move(g) for g in gradients)
+
+    nodes, ahead = set(), [output.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            node.register_prehook(before)
+            ahead += [following for following, _ in node.next_functions]
+
+
+def _mover(by: float, seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
         signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
         return tensor * (1 + by * signs.to(tensor))
 
-    return arguments.map(move)
+    return move
 
 
 def _require_like(name: str, found: torch.Tensor, expected: torch.Tensor) -> None:

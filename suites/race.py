@@ -56,13 +56,15 @@ class Race:
 
     def run(self) -> None:
         """Warm up, fix the number of rounds from a pilot, and run them."""
-        repeats = {name: self._warm_up(name) for name in self.laps}
-        pilot = {name: [self._sample(name, repeats[name]) for _ in range(3)] for name in self.laps}
-        quickest = {name: min(times) * repeats[name] for name, times in pilot.items()}
-        self._rounds(dict.fromkeys(self.laps, PILOT_ROUNDS), repeats)
-        wanted = self._wanted(quickest)
-        self.times.clear()
-        self._rounds(wanted, repeats)
+        seconds = {name: self._warm_up(name) for name in self.laps}
+        repeats = {name: max(1, math.ceil(LEAST_SAMPLE / s)) for name, s in seconds.items()}
+        share = self.budget / len(self.laps)
+        affordable = {name: int(share / (s * repeats[name])) for name, s in seconds.items()}
+        # A rival that can afford no more than the least needs no pilot to say so.
+        piloted = [name for name, rounds in affordable.items() if rounds > LEAST_ROUNDS]
+        pilot = dict.fromkeys((self.baseline, *piloted), PILOT_ROUNDS)
+        self._rounds(pilot, repeats)
+        self._rounds(self._wanted(affordable, piloted), repeats)
 
     def paired(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Times of a rival, and of the baseline in the same rounds."""
@@ -70,17 +72,13 @@ class Race:
         own = np.array([self.times[name][r] for r in rounds])
         return own, np.array([self.times[self.baseline][r] for r in rounds])
 
-    def _wanted(self, sample_seconds: Mapping[str, float]) -> dict[str, int]:
+    def _wanted(self, affordable: Mapping[str, int], piloted: list[str]) -> dict[str, int]:
         """Rounds for each rival: what the precision needs, as far as its share allows."""
-        share = self.budget / len(self.laps)
-        wanted = {}
-        for name, seconds in sample_seconds.items():
+        wanted = dict.fromkeys(self.laps, LEAST_ROUNDS)
+        for name in piloted:
             own, baseline = self.paired(name)
             needed = rounds_for(self.precision, np.log(own / baseline))
-            affordable = int(share / seconds)
-            wanted[name] = max(
-                LEAST_ROUNDS, min(max(needed, ENOUGH_ROUNDS), affordable, MOST_ROUNDS)
-            )
+            wanted[name] = min(max(needed, ENOUGH_ROUNDS), affordable[name], MOST_ROUNDS)
         # The baseline runs in every round, so that each rival has its pair.
         most = max(wanted.values())
         return wanted | {name: most for name in (self.baseline, self.twin) if name in wanted}
@@ -104,14 +102,14 @@ class Race:
             if enabled:
                 gc.enable()
 
-    def _warm_up(self, name: str) -> int:
-        """Run until two times in a row agree within 10%; return the calls that a sample needs."""
+    def _warm_up(self, name: str) -> float:
+        """Run until two times in a row agree within 10%; return the seconds of one call."""
         started, previous = time.perf_counter(), math.inf
         while True:
             seconds = self._sample(name, 1)
             settled = abs(seconds - previous) <= 0.1 * seconds
             if settled or time.perf_counter() - started > WARM_UP_SECONDS:
-                return max(1, math.ceil(LEAST_SAMPLE / seconds))
+                return seconds
             previous = seconds
 
     def _sample(self, name: str, repeats: int) -> float:

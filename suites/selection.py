@@ -112,8 +112,8 @@ _ACCURACY = {
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
         "": {"seq_lens": (128, 512), "budget": 2.5},
-        "accuracy": {**_ACCURACY, "seq_lens": (64,)},
-        "gradient": {**_ACCURACY, "seq_lens": (64,), "patterns": ("self", "causal_self")},
+        "accuracy": {**_ACCURACY, "seq_lens": (96,)},
+        "gradient": {**_ACCURACY, "seq_lens": (96,), "patterns": ("self", "causal_self")},
         "memory": {"patterns": ("self",)},
         "speed": {},
     },

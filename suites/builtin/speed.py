@@ -87,16 +87,17 @@ def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
         announce=partial(_announce, job, cells),
     )
     race.run()
+    floor = median_ratio(*race.paired(TWIN)) if isinstance(baseline, Call) else None
     for name, cell in cells.items():
         own, paired = race.paired(name)
         yield from _time_records(cell, median(own))
         if calls[cell].compile_seconds is not None:
             yield Record(cell, "compile_time", calls[cell].compile_seconds, "s", n=1)
-        if isinstance(baseline, Call):
+        if floor:
             yield _record(cell, "ratio", median_ratio(own, paired), reason=f"to {label}")
-            yield _noise_floor(cell, median_ratio(*race.paired(TWIN)))
+            yield _noise_floor(cell, floor)
         else:
-            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=baseline)
+            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=str(baseline))
 
 
 def _options(cell: Cell) -> str:
