@@ -13,7 +13,7 @@ from bakeoff.reports.units import human, interval, number, spread
 from bakeoff.reports.verdicts import Verdict
 from bakeoff.reports.words import describe, plural, varying
 
-__all__ = ["Block", "Code", "Grid", "Heading", "Items", "Text", "document"]
+__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Text", "document"]
 
 METRICS = {
     "ratio": "Ratio",
@@ -60,13 +60,21 @@ class Items:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: its first column names the rows."""
+    """A table: its first column names the rows. One with a title may be folded away."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    title: str = ""
 
 
-Block = Heading | Text | Items | Grid
+@dataclass(frozen=True)
+class Chart:
+    """A table as a picture, where pictures can be shown; its Grid follows."""
+
+    table: Table
+
+
+Block = Heading | Text | Items | Grid | Chart
 
 
 def document(contents: Contents, *, wide: bool) -> Iterator[Block]:
@@ -241,12 +249,15 @@ def _measured(title: str, tables: Sequence[Table], wide: bool) -> Iterator[Block
             yield Heading(3, f"{title}: {told}" if told else title)
             yield Text(("Held fixed: " + describe(key) + ".",))
         yield Text(tuple(caption(table)))
+        if table.metric != "time":  # what a ratio shows better
+            yield Chart(table)
         yield Grid(
             ("N", *(str(length) for length in table.lengths)),
             tuple(
                 (Code(rival), *(cell(table, rival, n, wide=wide) for n in table.lengths))
                 for rival in table.rivals
             ),
+            f"Table: {table.metric.replace('_', ' ')}",
         )
         yield from _left_out(table)
 

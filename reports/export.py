@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.registry.errors import UsageError
+from bakeoff.reports.rows import required
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["csv", "json", "parquet"]
+__all__ = ["chosen", "csv", "json", "parquet"]
+
+
+def chosen(
+    frame: pd.DataFrame,
+    *,
+    kinds: Iterable[str] = (),
+    suites: Iterable[str] = (),
+    variants: Iterable[str] = (),
+) -> pd.DataFrame:
+    """The records of these kinds, suites and variants; an empty selection takes all.
+
+    Raises:
+        UnknownNameError: For a name that the results do not hold.
+    """
+    filters = required(lambda axis: set(frame[axis]), kinds, suites, variants)
+    kept = frame
+    for axis, names in filters.items():
+        kept = kept[kept[axis].isin(names)]
+    return kept
 
 
 def csv(frame: pd.DataFrame) -> str:

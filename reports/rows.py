@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,17 @@ from bakeoff.suites.records import AXES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COMPARED", "FAILED", "FIXED", "JUDGING", "Row", "chosen", "plain", "rows_of"]
+__all__ = [
+    "COMPARED",
+    "FAILED",
+    "FIXED",
+    "JUDGING",
+    "Row",
+    "chosen",
+    "plain",
+    "required",
+    "rows_of",
+]
 
 #: Statuses of what should have worked; ``unsupported`` is an answer, not a failure.
 FAILED = ("wrong", "failed", "oom", "timeout", "crashed")
@@ -92,21 +102,36 @@ def chosen(
         UnknownNameError: For a name that the results do not hold.
         UsageError: Where nothing is left.
     """
-    left = list(rows)
-    for what, names in (("kind", kinds), ("suite", suites), ("variant", variants)):
-        wanted, known = tuple(names), {row.axes[what] for row in rows}
-        for name in wanted:
-            if name not in known:
-                raise UnknownNameError(
-                    f"the results hold no {what} called {name!r}; {did_you_mean(name, known)}"
-                )
-        left = [row for row in left if not wanted or row.axes[what] in wanted]
+    names = required(lambda axis: {row.axes[axis] for row in rows}, kinds, suites, variants)
+    left = [row for row in rows if all(row.axes[axis] in n for axis, n in names.items())]
     if not left:
         raise UsageError(
             "the results hold nothing for this selection: take fewer filters, or measure it with "
             "`bakeoff run`"
         )
     return left
+
+
+def required(
+    known: Callable[[str], set[str]],
+    kinds: Iterable[str] = (),
+    suites: Iterable[str] = (),
+    variants: Iterable[str] = (),
+) -> dict[str, tuple[str, ...]]:
+    """The names that a filter wants, by axis; an axis without any is left out.
+
+    Raises:
+        UnknownNameError: For a name that is not among the ``known`` ones of its axis.
+    """
+    filters = {"kind": tuple(kinds), "suite": tuple(suites), "variant": tuple(variants)}
+    filters = {axis: names for axis, names in filters.items() if names}
+    for axis, names in filters.items():
+        for name in names:
+            if name not in known(axis):
+                raise UnknownNameError(
+                    f"the results hold no {axis} called {name!r}; {did_you_mean(name, known(axis))}"
+                )
+    return filters
 
 
 def plain(text: str) -> dict[str, Any]:

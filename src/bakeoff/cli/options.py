@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from bakeoff.registry.catalog import Problem
 
-__all__ = ["plugin_option", "results_option", "show_problems"]
+__all__ = ["listed", "plugin_option", "results_option", "show_problems"]
 
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE.py", help="a file with plugins, to load too"
@@ -23,6 +23,41 @@ results_option = click.option(
     show_default=True,
     help="the results file",
 )
+
+
+class _Listed(click.ParamType[tuple[Any, ...]]):
+    """Values that stand together with commas."""
+
+    name = "list"
+
+    def __init__(self, of: type) -> None:
+        self.of = of
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        try:
+            return tuple(self.of(part) for part in parts if part)
+        except ValueError:
+            self.fail(f"got {value!r}, expected integers such as 128 or 128,512", param, ctx)
+
+
+def listed(
+    flag: str, name: str, text: str, *, of: type = str, metavar: str = "A,B,…"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag that may be repeated, and whose values may stand together with commas."""
+
+    def flat(
+        ctx: click.Context, param: click.Parameter, values: tuple[tuple[Any, ...], ...]
+    ) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(item for value in values for item in value))
+
+    return click.option(
+        flag, name, type=_Listed(of), multiple=True, help=text, metavar=metavar, callback=flat
+    )
 
 
 def show_problems(problems: Sequence[Problem]) -> None:

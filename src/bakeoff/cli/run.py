@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakeoff.cli.options import plugin_option, results_option, show_problems
+from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
 
 if TYPE_CHECKING:
     from bakeoff.suites.records import Cell, Record
@@ -40,38 +40,15 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
 _STATUSES = ("wrong", "failed", "crashed", "timeout", "oom", "unsupported")
 
 
-class _Listed(click.ParamType[tuple[Any, ...]]):
-    """A flag that may be repeated, and whose values may stand together with commas."""
-
-    name = "list"
-
-    def __init__(self, of: type) -> None:
-        self.of = of
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in str(value).split(",")]
-        try:
-            return tuple(self.of(part) for part in parts if part)
-        except ValueError:
-            self.fail(f"got {value!r}, expected integers such as 128 or 128,512", param, ctx)
-
-
 def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for flag, name, of, text in reversed(_AXES):
-        command = click.option(
-            flag, name, type=_Listed(of), multiple=True, help=text, metavar="A,B,…"
-        )(command)
+        command = listed(flag, name, text, of=of)(command)
     return command
 
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@click.option("--suite", "suites", type=_Listed(str), multiple=True, metavar="A,B,…",
-              help="accuracy, gradient, memory, speed")  # fmt: skip
+@listed("--suite", "suites", "accuracy, gradient, memory, speed")
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
@@ -81,34 +58,33 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
               default=120.0, show_default=True,
               help="how long one cell may take without a sign of life")  # fmt: skip
 @click.option("--memory-limit", metavar="SIZE", help="what a job may allocate, as 8GiB")
-@click.option("--fail-on", type=_Listed(str), multiple=True, metavar="STATUS,…",
-              help="exit with 1 where such a row came: " + ", ".join(_STATUSES))  # fmt: skip
+@listed("--fail-on", "failing", "exit with 1 where such a row came: " + ", ".join(_STATUSES),
+        metavar="STATUS,…")  # fmt: skip
 @results_option
 @plugin_option
 def run(
     preset: str,
-    suites: tuple[tuple[str, ...], ...],
+    suites: tuple[str, ...],
     options: tuple[str, ...],
     budget: float | None,
     timeout: float,
     memory_limit: str | None,
-    fail_on: tuple[tuple[str, ...], ...],
+    failing: tuple[str, ...],
     results: Path,
     plugins: tuple[str, ...],
-    **axes: tuple[tuple[Any, ...], ...],
+    **axes: tuple[Any, ...],
 ) -> None:
     """Measure every selected variant, and store the results.
 
     What the results file holds already is not measured again, so a run that was stopped goes on
     where it stopped. Flags narrow or widen the axes of the preset; each may be repeated.
     """
-    failing = _flat(fail_on)
     for status in failing:
         if status not in _STATUSES:
             raise click.UsageError(
                 f"--fail-on: got {status!r}, expected one of {', '.join(_STATUSES)}"
             )
-    given: dict[str, Any] = {name: _flat(values) for name, values in axes.items() if values}
+    given: dict[str, Any] = {name: values for name, values in axes.items() if values}
     if options:
         given["options"] = _swept(options)
     if budget is not None:
@@ -124,7 +100,7 @@ def run(
     try:
         with bar:
             measure(
-                _flat(suites),
+                suites,
                 preset=preset,
                 results=results,
                 catalog=catalog,
@@ -142,9 +118,9 @@ def run(
         sys.exit(130)
     summary = bar.summary
     click.echo(_told(summary, results))
-    bad = sorted(status for status in failing if summary.statuses.get(status))
+    bad = {status: n for status, n in summary.statuses.items() if status in failing}
     if bad:
-        counts = ", ".join(f"{summary.statuses[status]} {status}" for status in bad)
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(bad.items()))
         click.echo(f"Failing because of --fail-on: {counts}.", err=True)
         sys.exit(1)
 
@@ -213,10 +189,6 @@ class Bar:
     def ended(self, summary: Summary) -> None:
         """The run came to its end."""
         self.summary = summary
-
-
-def _flat(values: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(item for value in values for item in value))
 
 
 def _swept(options: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:

@@ -1,0 +1,153 @@
+"""Tables as Vega-Lite charts, plain dicts: lines over N, or dots where there are few lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bakeoff.reports.tables import Table
+from bakeoff.reports.units import human, interval
+
+__all__ = ["chart"]
+
+#: More lines than this can't be told apart.
+_MOST_LINES = 12
+#: Fewer lengths than this make no line.
+_LEAST_LENGTHS = 3
+_ROW_PIXELS = 17
+
+
+def chart(table: Table) -> dict[str, Any]:
+    """The chart of a table, without its data's looks: the page brings colours and fonts."""
+    lines = len(table.rivals) <= _MOST_LINES and len(table.lengths) >= _LEAST_LENGTHS
+    marks = _lines(table) if lines else _dots(table)
+    size = {"height": 300} if lines else {"height": {"step": _ROW_PIXELS}}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "width": "container",
+        **size,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": {"values": _values(table)},
+        "layer": [*_ground(table, "y" if lines else "x"), *marks],
+    }
+
+
+def _values(table: Table) -> list[dict[str, Any]]:
+    rows = []
+    for rival, length, entry, value in table.measured():
+        low, high = (value if end is None else end for end in (entry.low, entry.high))
+        told = human(value, table.unit)
+        if entry.low is not None and entry.high is not None and entry.difference != "baseline":
+            told += f" ({interval(low, high, table.unit)})"
+        shown = {"rival": rival, "N": length, "value": value, "low": low, "high": high}
+        rows.append({**shown, "told": told, "says": entry.difference})
+    return rows
+
+
+def _lines(table: Table) -> list[dict[str, Any]]:
+    colour = {**_field("rival", "nominal", table.rivals), "legend": {"title": None}}
+    shape = {**_field("rival", "nominal", table.rivals), "legend": {"title": None}}
+    x = {
+        "field": "N",
+        "type": "quantitative",
+        "scale": {"type": "log", "base": 2, "nice": False},
+        "axis": {"values": list(table.lengths), "format": "d", "title": "length N"},
+    }
+    y = {**_value_axis(table), "scale": _scale(table)}
+    line = {
+        "mark": {"type": "line", "strokeWidth": 1.5},
+        "encoding": {"x": x, "y": y, "color": colour},
+    }
+    rule = {"mark": "rule", "encoding": {"x": x, "color": colour, **_ends("y")}}
+    point = {
+        "mark": {"type": "point", "filled": True, "size": 55},
+        "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": _tooltip()},
+    }
+    return [line, rule, point]
+
+
+def _dots(table: Table) -> list[dict[str, Any]]:
+    lengths = [str(length) for length in table.lengths]
+    colour = {**_field("N", "ordinal", lengths), "legend": {"title": "length N"}}
+    colour["scale"] = {"domain": list(table.lengths)}
+    y = {
+        "field": "rival",
+        "type": "nominal",
+        "sort": list(table.rivals),
+        "axis": {"title": None, "grid": True, "labelLimit": 260},
+    }
+    x = {**_value_axis(table), "scale": _scale(table)}
+    rule = {"mark": "rule", "encoding": {"y": y, "color": colour, **_ends("x")}}
+    point = {
+        "mark": {"type": "point", "filled": True, "size": 50},
+        "encoding": {"y": y, "x": x, "color": colour, "tooltip": _tooltip()},
+    }
+    return [rule, point]
+
+
+def _ground(table: Table, axis: str) -> list[dict[str, Any]]:
+    """Behind ratios: the baseline, and how far from it two equals may come out."""
+    if not table.baseline:
+        return []
+    floor = max((entry.floor or 1.0 for _, _, entry, _ in table.measured()), default=1.0)
+    band = {
+        "data": {"values": [{"from": 1 / floor, "to": floor}]},
+        "mark": {"type": "rect", "opacity": 0.15, "color": "#888"},
+        "encoding": {
+            axis: {"field": "from", "type": "quantitative"},
+            f"{axis}2": {"field": "to"},
+        },
+    }
+    one = {
+        "data": {"values": [{"one": 1}]},
+        "mark": {"type": "rule", "color": "#888", "strokeDash": [4, 3]},
+        "encoding": {axis: {"field": "one", "type": "quantitative"}},
+    }
+    return [band, one]
+
+
+def _field(name: str, kind: str, order: Sequence[str]) -> dict[str, Any]:
+    return {"field": name, "type": kind, "sort": list(order)}
+
+
+def _value_axis(table: Table) -> dict[str, Any]:
+    if table.baseline:
+        title, numbers = f"time ÷ {table.baseline}", "format(datum.value, '.3~g')"
+    else:
+        title = table.metric.replace("_", " ")
+        numbers = _SCALED.get(table.unit, "format(datum.value, '.3~s')")
+        title += f" ({table.unit})" if table.unit and table.unit not in _SCALED else ""
+    axis = {"title": title, "labelExpr": numbers, "tickCount": 6, "labelSeparation": 8}
+    return {"field": "value", "type": "quantitative", "axis": axis}
+
+
+#: Axis labels in units that people read.
+_SCALED = {
+    "bytes": "datum.value >= 1073741824 ? format(datum.value / 1073741824, '.3~g') + ' GiB' : "
+    "datum.value >= 1048576 ? format(datum.value / 1048576, '.3~g') + ' MiB' : "
+    "datum.value >= 1024 ? format(datum.value / 1024, '.3~g') + ' KiB' : datum.value + ' B'",
+    "s": "datum.value >= 1 ? format(datum.value, '.3~g') + ' s' : "
+    "datum.value >= 1e-3 ? format(datum.value * 1e3, '.3~g') + ' ms' : "
+    "format(datum.value * 1e6, '.3~g') + ' µs'",
+}
+
+
+def _scale(table: Table) -> dict[str, Any]:
+    """Logarithmic, for equal ratios are equal lengths; a zero has no logarithm."""
+    positive = all(value > 0 for _, _, _, value in table.measured())
+    base = 2 if table.unit == "bytes" else 10
+    kind: dict[str, Any] = {"type": "log", "base": base} if positive else {"type": "symlog"}
+    return {**kind, "nice": False, "padding": 12}
+
+
+def _ends(axis: str) -> dict[str, Any]:
+    return {axis: {"field": "low", "type": "quantitative"}, f"{axis}2": {"field": "high"}}
+
+
+def _tooltip() -> list[dict[str, Any]]:
+    return [
+        {"field": "rival", "title": "forward"},
+        {"field": "N"},
+        {"field": "told", "title": "value"},
+        {"field": "says", "title": "to the baseline"},
+    ]

@@ -1,0 +1,138 @@
+"""``bakeoff show``: one variant's card."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from bakeoff.cli.options import plugin_option, show_problems
+
+if TYPE_CHECKING:
+    from bakeoff.registry.catalog import Catalog
+    from bakeoff.registry.variants import Forward, Variant
+
+__all__ = ["show"]
+
+#: What goes in and what comes out, by kind.
+_SHAPES = {
+    "activation": ("x (..., F) -> y (..., F)",),
+    "attention": (
+        "q (B, H, Nq, D), k (B, H, Nk, D), v (B, H, Nk, Dv) -> o (B, H, Nq, Dv)",
+        "mask bool, broadcasts to (B, H, Nq, Nk), True where a query may attend",
+        "causal is aligned at the lower right, as with a KV cache",
+    ),
+    "connection": ("x (..., F), branch: a callable (..., F) -> (..., F) -> y (..., F)",),
+}
+
+
+@click.command()
+@click.argument("name")
+@click.option("--bibtex", is_flag=True, help="only the paper's BibTeX entry")
+@plugin_option
+def show(name: str, bibtex: bool, plugins: tuple[str, ...]) -> None:
+    """Show one variant: formula, paper, strengths and weaknesses, forwards, shapes."""
+    from bakeoff import load
+
+    catalog = load(plugins)
+    show_problems(catalog.problems)
+    variant = catalog[name]
+    if not bibtex:
+        click.echo("\n".join(_card(catalog, variant)))
+    elif variant.metadata.paper:
+        click.echo(variant.metadata.paper.bibtex)
+    else:
+        raise click.UsageError(f"{variant.name} names no paper")
+
+
+def _card(catalog: Catalog, variant: Variant) -> Iterator[str]:
+    metadata = variant.metadata
+    aliases = f", also {', '.join(metadata.aliases)}" if metadata.aliases else ""
+    heading = f"{metadata.title} ({variant.kind} {variant.name}{aliases})"
+    yield heading
+    yield "=" * len(heading)
+    yield from _paragraph(metadata.summary)
+    yield from _section("Formula", [metadata.formula])
+    yield from _section("Strengths", metadata.strengths, "+ ")
+    yield from _section("Weaknesses", metadata.weaknesses, "- ")
+    yield from _section("Use it when", [metadata.use_when])
+    yield from _section("Shapes", _shapes(variant))
+    yield from _section("Options", (f"{n} = {v!r}" for n, v in variant.options.items()))
+    yield from _section("Tensors", _tensors(variant))
+    yield from _section("Forwards", (_forward(variant, name) for name in variant.forwards))
+    yield from _section(
+        "Declared, and measured",
+        (f"{name.replace('_', ' ')}: {_said(v)}" for name, v in metadata.properties.items()),
+    )
+    yield from _section("Identities, tested", (_identity(i) for i in variant.identities))
+    if variant.approximates:
+        yield from _section("Approximates", [variant.approximates])
+    yield from _section("Tags", [", ".join(metadata.tags)])
+    if metadata.paper:
+        paper = metadata.paper
+        told = f"{', '.join(paper.authors)} ({paper.year}). {paper.title}. {paper.url}"
+        yield from _section("Paper", [told])
+        yield from ("", *(f"  {line}" for line in paper.bibtex.splitlines()))
+    yield from _section("Comes from", [catalog.origins.get(variant.name, "")])
+
+
+def _section(title: str, lines: Iterable[str], mark: str = "") -> Iterator[str]:
+    lines = [line for line in lines if line]
+    if lines:
+        yield from ("", title)
+        for line in lines:
+            yield from _paragraph(line, mark)
+
+
+def _paragraph(text: str, mark: str = "") -> list[str]:
+    later = "  " + " " * max(len(mark), 2)
+    return textwrap.wrap(
+        text, 80, initial_indent=f"  {mark}", subsequent_indent=later, break_long_words=False
+    )
+
+
+def _shapes(variant: Variant) -> tuple[str, ...]:
+    if getattr(variant, "gated", False):
+        return ("x (..., F) -> y (..., F/2), F even",)
+    return _SHAPES[variant.kind]
+
+
+def _tensors(variant: Variant) -> Iterator[str]:
+    """The declared tensors at small sizes, for their names and how their shapes come about."""
+    from bakeoff.registry.binding import draw
+    from bakeoff.registry.shapes import Shape
+
+    size = Shape(1, 2, 2, 16, 16, 8, 8) if variant.kind == "attention" else 8
+    said = "at H = 2, D = 8" if variant.kind == "attention" else "at F = 8"
+    for source in ("parameters", "inputs", "noise"):
+        for name, tensor in draw(variant, source, size, None, variant.options).items():
+            yield f"{source}: {name} {tuple(tensor.shape)} {said}"
+
+
+def _forward(variant: Variant, name: str) -> str:
+    forward: Forward = variant.forward(name)
+    doc = " ".join((forward.fn.__doc__ or "").split("\n\n")[0].split())
+    notes = []
+    if forward.complexity:
+        notes.append(f"FLOPs ~ {forward.complexity}")
+    if forward.memory:
+        notes.append(f"memory ~ {forward.memory}")
+    if variant.kind == "attention":
+        notes.append({"none": "no masks", "keys": "key masks", "full": "any mask"}[forward.masks])
+    if not forward.backward:
+        notes.append("no backward")
+    told = f" [{', '.join(notes)}]" if notes else ""
+    return f"{name}: {doc}{told}" if doc else f"{name}{told}"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _identity(identity: object) -> str:
+    name, equals = getattr(identity, "name", ""), getattr(identity, "equals", "")
+    return f"{name}: equals {equals if isinstance(equals, str) else 'a given function'}"
