@@ -149,7 +149,10 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
 
 
 def _overview(kind: Kind) -> Iterator[Block]:
-    items = []
+    items: list[tuple[str, ...]] = [
+        ("Wrong, and not ranked: ", Code(label), ": ", Code(reason))
+        for label, reason in kind.wrong.items()
+    ]
     for what, metric, tables in (
         ("Fastest", "ratio", kind.speed),
         ("Least peak memory", "peak_bytes", kind.memory),

@@ -46,6 +46,18 @@ CREATE TABLE records (
     PRIMARY KEY (cell, metric)
 ) STRICT, WITHOUT ROWID;
 """
+#: Axes that are whole numbers, where they apply.
+_COUNTS = (
+    "seq_len",
+    "batch",
+    "heads",
+    "kv_heads",
+    "q_len",
+    "k_len",
+    "head_dim",
+    "value_dim",
+    "features",
+)
 _RECORD = ("metric", "value", "unit", "low", "high", "n", "status", "reason")
 
 
@@ -191,7 +203,7 @@ class Results:
         right = pd.DataFrame(records, columns=["cell", *_RECORD])
         for name in ("value", "low", "high"):
             right[name] = right[name].astype("float64")
-        for name in ("seq_len", "q_len", "k_len", "features", "heads", "batch", "n"):
+        for name in (*_COUNTS, "n"):
             frame = right if name == "n" else left
             frame[name] = frame[name].astype("Int64")
         return left.merge(right, on="cell", how="inner").drop(columns="cell")

@@ -16,13 +16,16 @@ from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roun
 __all__ = [
     "ATTENTION",
     "FEATURES",
+    "UNVERIFIED",
     "Check",
     "Subject",
     "Unsupported",
     "Verdict",
     "brief",
+    "is_alone",
     "record_of",
     "right_if",
+    "status_of",
 ]
 
 #: Small sizes at which checks are run: a prime length, and neither a power of two.
@@ -42,6 +45,9 @@ class Verdict:
     value: float | None = None
     reason: str = ""
 
+
+#: What is said of a reference that stands alone: it agrees with itself, which shows nothing.
+UNVERIFIED = "unverified: no independent definition"
 
 Check = Callable[["Subject"], Verdict]
 
@@ -109,6 +115,11 @@ class Subject:
         size = ATTENTION.k_len + ATTENTION.head_dim if self.is_attention else FEATURES.features
         largest = float(like.abs().max()) if like.numel() else 0.0
         return 2 * size * unit_roundoff(dtype_of(self.dtype)) * largest
+
+
+def is_alone(variant: Variant) -> bool:
+    """Whether there is nothing to compare its reference with."""
+    return len(variant.forwards) == 1
 
 
 def right_if(holds: bool, reason: str, value: float | None = None) -> Verdict:

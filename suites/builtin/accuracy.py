@@ -23,10 +23,12 @@ from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (
     ATTENTION,
     FEATURES,
+    UNVERIFIED,
     Subject,
     Unsupported,
     Verdict,
     brief,
+    is_alone,
     record_of,
     right_if,
     status_of,
@@ -105,9 +107,8 @@ def _error_records(cell: Cell, variant: Variant, oracle: Oracle) -> Iterator[Rec
     errors = oracle.judge(variant.forward(cell.forward).fn)[0]
     yield Record(cell, "max_abs_error", errors.largest if errors.finite else None)
     yield Record(cell, "rms_error", errors.rms if errors.finite else None)
-    if cell.forward == "reference" and len(variant.forwards) == 1:
-        reason = "unverified: no independent definition"
-        yield Record(cell, "error_ratio", reason=reason)
+    if is_alone(variant):
+        yield Record(cell, "error_ratio", reason=UNVERIFIED)
     else:
         yield _judged(cell, "error_ratio", errors)
 
@@ -127,6 +128,8 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
     def check() -> Verdict:
         if forward.masks == "none":
             raise Unsupported("it declares that it obeys no mask")
+        if is_alone(variant):
+            return Verdict(Status.OK, reason=UNVERIFIED)
         if forward.masks not in oracles:
 
             def with_mask(arguments: Arguments, seed: int) -> Arguments:

@@ -19,7 +19,15 @@ from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import arguments_for, why_not
-from bakeoff.suites.verdicts import Unsupported, Verdict, brief, record_of, status_of
+from bakeoff.suites.verdicts import (
+    UNVERIFIED,
+    Unsupported,
+    Verdict,
+    brief,
+    is_alone,
+    record_of,
+    status_of,
+)
 
 NAME, VERSION = "gradient", 1
 
@@ -56,6 +64,8 @@ def measure(job: Job) -> Iterator[Record]:
                 yield whole_cell(cell, Status.UNSUPPORTED, reason)
             elif case[1] == "gradcheck":
                 yield record_of(cell, "gradcheck", partial(_gradcheck, variant, cell))
+            elif is_alone(variant):
+                yield Record(cell, "grad_error_ratio", reason=UNVERIFIED)
             else:
                 try:
                     oracle = oracle or Oracle(variant, cell.case, gradients_of)
