@@ -149,7 +149,7 @@ class Metadata:
         weaknesses: Likewise.
         use_when: One sentence: the scene in which to take this variant.
         tags: Names from :data:`TAGS`.
-        paper: Where it was first described.
+        paper: Where it was first described; None for what is not published yet.
         properties: Names from :data:`PROPERTIES` of the kind; each is measured.
         unused: Arguments of the kind that this variant has no use for, such as ``scale``.
         aliases: Other names under which the catalog finds it.
@@ -162,7 +162,7 @@ class Metadata:
     weaknesses: tuple[str, ...]
     use_when: str
     tags: tuple[str, ...]
-    paper: Paper
+    paper: Paper | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()

@@ -75,13 +75,14 @@ def _metadata_faults(variant: Variant) -> Iterator[Fault]:
     for alias in _texts(metadata.aliases):
         if not SNAKE_CASE.fullmatch(alias):
             yield Fault("metadata.aliases", typed(alias), "lower_snake_case")
-    yield from _paper_faults(metadata.paper)
+    if metadata.paper is not None:
+        yield from _paper_faults(metadata.paper)
     yield from _property_faults(variant)
 
 
 def _paper_faults(paper: object) -> Iterator[Fault]:
     if not isinstance(paper, Paper):
-        yield Fault("metadata.paper", typed(paper), "a Paper")
+        yield Fault("metadata.paper", typed(paper), "a Paper, or None")
         return
     yield from _text_faults("metadata.paper.title", paper.title)
     yield from _texts_faults("metadata.paper.authors", paper.authors)

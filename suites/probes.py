@@ -168,15 +168,19 @@ def not_mutated(subject: Subject) -> Verdict:
     """No argument is changed, neither forward nor backward."""
     arguments = subject.arguments()
     before = {name: (tensor.clone(), tensor._version) for name, tensor in arguments.tensors()}
-    subject.output(arguments)
-    if subject.forward.backward:
-        gradients_of(subject.forward.fn, arguments, subject.seed)
-    changed = [
-        name
-        for name, tensor in arguments.tensors()
-        if tensor._version != before[name][1] or not torch.equal(tensor, before[name][0])
-    ]
-    return right_if(not changed, f"changed in place: {', '.join(changed)}")
+    for backward in (False, True) if subject.forward.backward else (False,):
+        if backward:
+            gradients_of(subject.forward.fn, arguments, subject.seed)
+        else:
+            subject.output(arguments)
+        changed = [
+            name
+            for name, tensor in arguments.tensors()
+            if tensor._version != before[name][1] or not torch.equal(tensor, before[name][0])
+        ]
+        if changed:
+            return Verdict(Status.WRONG, reason=f"changed in place: {', '.join(changed)}")
+    return Verdict(Status.OK)
 
 
 def deterministic(subject: Subject) -> Verdict:

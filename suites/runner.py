@@ -16,8 +16,8 @@ from bakeoff.registry.errors import UsageError
 from bakeoff.suites.environment import environment
 from bakeoff.suites.identity import key_of, source_digest
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import DEFAULT_TIMEOUT, Selection, selection_for
-from bakeoff.suites.spec import Job, Suite, suites_of
+from bakeoff.suites.selection import DEFAULT_TIMEOUT, selection_for
+from bakeoff.suites.spec import Job, suites_of
 from bakeoff.suites.store import DEFAULT_PATH, Results, Store
 from bakeoff.suites.supervisor import Limits, Supervisor
 
@@ -119,24 +119,21 @@ def run(
         suite: selection_for(preset, suite.name, given)
         for suite in suites_of(catalog, names).values()
     }
+    # Planned before the file is opened, so that a wrong name leaves none behind.
+    jobs = [job for suite, chosen in selections.items() for job in suite.plan(catalog, chosen)]
+    if not jobs:
+        raise UsageError("nothing is selected: no suite has a cell for these names and axes")
     limits = Limits(timeout, memory_limit or _most_memory())
     with Store(results) as store:
-        run_jobs(catalog, selections, store, limits, progress or Silent())
+        run_jobs(catalog, jobs, store, limits, progress or Silent())
     return Results(results)
 
 
 def run_jobs(
-    catalog: Catalog,
-    selections: Mapping[Suite, Selection],
-    store: Store,
-    limits: Limits,
-    progress: Progress,
+    catalog: Catalog, jobs: Iterable[Job], store: Store, limits: Limits, progress: Progress
 ) -> None:
-    """Run every job of the suites; what :func:`run` does once its arguments are understood."""
+    """Run the jobs and store what comes."""
     started = time.monotonic()
-    jobs = [job for suite, chosen in selections.items() for job in suite.plan(catalog, chosen)]
-    if not jobs:
-        raise UsageError("nothing is selected: no suite has a cell for these names and axes")
     recorder = _Recorder(catalog, store, progress)
     pending = recorder.pending(jobs)
     with Supervisor(catalog, limits) as supervisor:

@@ -86,8 +86,8 @@ class Selection:
         variants = catalog.select(
             kind=self.kinds or None, tags=self.tags, names=self.variants or None
         )
-        self._require("forward", self.forwards, {f for v in variants for f in v.forwards})
-        self._require("option", tuple(self.options), {o for v in variants for o in v.options})
+        self._require("a forward", self.forwards, {f for v in variants for f in v.forwards})
+        self._require("an option", tuple(self.options), {o for v in variants for o in v.options})
         return variants
 
     @staticmethod
@@ -95,7 +95,7 @@ class Selection:
         for name in names:
             if name not in known:
                 raise UnknownNameError(
-                    f"no selected variant has a {what} called {name!r}; {did_you_mean(name, known)}"
+                    f"no selected variant has {what} called {name!r}; {did_you_mean(name, known)}"
                 )
 
 
