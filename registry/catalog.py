@@ -138,9 +138,9 @@ class Catalog(Mapping[str, Variant]):
         for name in (variant.name, *variant.metadata.aliases):
             if name in self:
                 holder = self[name]
-                what = "name" if name == holder.name else f"alias of {holder.name}"
+                what = "a name" if name == holder.name else f"an alias of {holder.name}"
                 reasons.append(
-                    f"the name {name!r} of {variant.name} from {origin} is already a {what} from "
+                    f"the name {name!r} of {variant.name} from {origin} is already {what} from "
                     f"{self.origins.get(holder.name, 'elsewhere')}; choose another"
                 )
         aliases = (variant.name, *variant.metadata.aliases)

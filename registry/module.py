@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -94,6 +95,10 @@ class VariantModule(nn.Module):
         # Drawn once for the names alone, without moving the global generator.
         with torch.random.fork_rng(devices=[]):
             self.noise_names = tuple(draw(variant, "noise", shape, None, options))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the identities: only tests need them, and lambdas can't be saved."""
+        return {**self.__dict__, "variant": replace(self.variant, identities=())}
 
     def extra_repr(self) -> str:
         """The variant, its forward and its options, for ``print(module)``."""

@@ -26,20 +26,20 @@ def trial_faults(variant: Variant) -> Iterator[Fault]:
     import torch
 
     faults = [f for name in variant.options for f in _clash_faults(variant, "options", name, {})]
-    if faults:
-        yield from faults
-        return
     taken = dict.fromkeys(variant.options, "options")
     # A declaration may draw from the global generator; loading plugins must not move it.
     with torch.random.fork_rng(devices=[]):
-        for source in SOURCES:
-            names, faults = _declared(variant, source)
+        for source in () if faults else SOURCES:
+            names, found = _declared(variant, source)
+            faults += found
             for name in names:
                 faults += _clash_faults(variant, source, name, taken)
                 taken[name] = source
-            yield from faults
-        for i, identity in enumerate(variant.identities):
-            yield from _identity_faults(variant, f"identities[{i}]", identity, taken)
+        for i, identity in enumerate(() if faults else variant.identities):
+            faults += _identity_faults(variant, f"identities[{i}]", identity, taken)
+    if faults:  # what follows from them would be told twice
+        yield from faults
+        return
     yield from _signature_faults(variant, taken)
     known = (*variant.arguments, *taken)
     for name in variant.metadata.unused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,6 @@ def _values(table: Table) -> list[dict[str, Any]]:
 
 def _lines(table: Table) -> list[dict[str, Any]]:
     colour = {**_field("rival", "nominal", table.rivals), "legend": {"title": None}}
-    shape = {**_field("rival", "nominal", table.rivals), "legend": {"title": None}}
     x = {
         "field": "N",
         "type": "quantitative",
@@ -54,16 +54,13 @@ def _lines(table: Table) -> list[dict[str, Any]]:
         "axis": {"values": list(table.lengths), "format": "d", "title": "length N"},
     }
     y = {**_value_axis(table), "scale": _scale(table)}
+    shape = {**colour, "legend": None}  # one legend for both
     line = {
-        "mark": {"type": "line", "strokeWidth": 1.5},
-        "encoding": {"x": x, "y": y, "color": colour},
-    }
-    rule = {"mark": "rule", "encoding": {"x": x, "color": colour, **_ends("y")}}
-    point = {
-        "mark": {"type": "point", "filled": True, "size": 55},
+        "mark": {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 55}},
         "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": _tooltip()},
     }
-    return [line, rule, point]
+    rule = {"mark": {"type": "rule", "color": "#888"}, "encoding": {"x": x, **_ends("y")}}
+    return [rule, line]
 
 
 def _dots(table: Table) -> list[dict[str, Any]]:
@@ -118,7 +115,15 @@ def _value_axis(table: Table) -> dict[str, Any]:
         numbers = _SCALED.get(table.unit, "format(datum.value, '.3~s')")
         title += f" ({table.unit})" if table.unit and table.unit not in _SCALED else ""
     axis = {"title": title, "labelExpr": numbers, "tickCount": 6, "labelSeparation": 8}
+    if table.baseline:
+        axis["values"] = _round_numbers([value for _, _, _, value in table.measured()])
     return {"field": "value", "type": "quantitative", "axis": axis}
+
+
+def _round_numbers(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 of each power of ten among the values."""
+    low, high = (math.floor(math.log10(end)) for end in (min(values), max(values)))
+    return [float(f"{m}e{e}") for e in range(low, high + 1) for m in (1, 2, 5)]
 
 
 #: Axis labels in units that people read.

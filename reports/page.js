@@ -19,7 +19,7 @@
         labelColor: text, titleColor: soft, labelFontSize: 12, labelLimit: narrow ? 220 : 240,
         symbolLimit: 0, ...(narrow ? { orient: "bottom", columns: 1 } : {}),
       },
-      range: { category: { scheme: "tableau10" }, ordinal: { scheme: dark.matches ? "viridis" : "plasma" } },
+      range: { category: { scheme: "tableau10" }, ordinal: dark.matches ? { scheme: "viridis", extent: [0.45, 1] } : { scheme: "plasma", extent: [0, 0.75] } },
     };
   }
 
