@@ -1,0 +1,1 @@
+"""Activations: y = φ(x)."""

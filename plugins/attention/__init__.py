@@ -1,0 +1,1 @@
+"""Attention mechanisms: o from queries, keys and values."""

@@ -1,0 +1,1 @@
+"""Connections: how a branch joins its input."""
