@@ -43,13 +43,38 @@ def source_digest(catalog: Catalog, variant: Variant) -> str:
 
 
 def _sources(variant: Variant) -> Iterator[str]:
-    """One digest a function: of the whole file where there is one, since it calls what is in it."""
+    """One digest a file, and one for each function that has none."""
+    files: dict[Path, None] = {}
     for fn in _functions(variant):
-        try:
-            path = inspect.getsourcefile(inspect.unwrap(fn))
-            yield hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
-        except (TypeError, OSError):
+        if not _follow(fn, files):
             yield hashlib.sha256(_code(fn).encode()).hexdigest()
+    yield from (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+
+
+def _follow(fn: Callable[..., Any], files: dict[Path, None]) -> bool:
+    """Gather the file of ``fn`` and those near it whose functions it imports; False without one.
+
+    The whole file counts, since a function calls what is in it; near are the files of its own
+    folder and ours, but not those of torch and other packages.
+    """
+    fn = inspect.unwrap(fn)
+    try:
+        path = Path(inspect.getsourcefile(fn) or "")
+    except TypeError:
+        return False
+    if not path.is_file():
+        return False
+    if path not in files:
+        files[path] = None
+        for value in list(getattr(fn, "__globals__", {}).values()):
+            if inspect.isfunction(value) and _is_near(value, path):
+                _follow(value, files)
+    return True
+
+
+def _is_near(fn: Callable[..., Any], path: Path) -> bool:
+    home = Path(inspect.getsourcefile(fn) or "")
+    return home.parent == path.parent or fn.__module__.startswith("bakeoff.registry.")
 
 
 def _functions(variant: Variant) -> Iterator[Callable[..., Any]]:
