@@ -39,7 +39,7 @@ def reference(
 ) -> torch.Tensor:
     """softmax(wᵀ tanh(W_q q + W_k k + b)) v; a scale, where given, multiplies the scores."""
     hidden = torch.tanh(
-        (q @ w_query)[:, :, :, None] + (k @ w_key)[:, :, None] + bias
+        (q @ w_query.mT)[:, :, :, None] + (k @ w_key.mT)[:, :, None] + bias
     )  # (B, H, Nq, Nk, D)
     scores = hidden @ score_weight * (1.0 if scale is None else scale)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
@@ -63,7 +63,7 @@ def blocked(
     The hidden layer is D times larger than the scores, and nothing else needs it: keeping it for
     the backward would cost B·H·Nq·Nk·D numbers.
     """
-    q, k = q @ w_query + bias, k @ w_key
+    q, k = q @ w_query.mT + bias, k @ w_key.mT
     if scale is not None:
         score_weight = score_weight * scale
     allowed = allowed_keys(q, k, mask, causal)
