@@ -22,7 +22,8 @@ def reference(x: torch.Tensor) -> torch.Tensor:
     # At least one, also in a row with a NaN, where every comparison fails.
     last = ((candidates <= ordered).sum(-1, keepdim=True) - 1).clamp(min=0)  # (…, 1)
     threshold = means.gather(-1, last) - rest.gather(-1, last).sqrt()
-    return torch.where(halved > threshold, halved - threshold, torch.zeros_like(x)).square()
+    # So put, a NaN stays one.
+    return torch.where(halved <= threshold, torch.zeros_like(x), halved - threshold).square()
 
 
 def package(x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,8 @@ def reference(x: torch.Tensor) -> torch.Tensor:
     # At least one, also in a row with a NaN, where every comparison fails.
     support = (1 + count * ordered > sums).sum(-1, keepdim=True).clamp(min=1)  # (…, 1)
     threshold = (sums.gather(-1, support - 1) - 1) / support
-    return torch.where(x > threshold, x - threshold, torch.zeros_like(x))
+    # So put, a NaN stays one.
+    return torch.where(x <= threshold, torch.zeros_like(x), x - threshold)
 
 
 def package(x: torch.Tensor) -> torch.Tensor:
