@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,15 +47,21 @@ class Call:
 
         call = cls(arguments, output, case.direction)
         if case.mode == "compiled":
-            # A limit on recompilations is kept for each code object, and cells share this one.
-            torch._dynamo.reset()
-            call.output = torch.compile(output)
-            started = time.perf_counter()
-            call._run_once()
-            call.compile_seconds = time.perf_counter() - started
+            call._compile()
         else:
             call._run_once()
         return call
+
+    def _compile(self) -> None:
+        """Compile, and time it: with nothing from an earlier compilation on the disk."""
+        # Compiled code is kept for each code object, up to a limit; cells must not share one.
+        code, closure = self.output.__code__.replace(), self.output.__closure__
+        own = types.FunctionType(code, self.output.__globals__, closure=closure)
+        self.output = torch.compile(own)
+        with torch._inductor.config.patch(force_disable_caches=True):
+            started = time.perf_counter()
+            self._run_once()
+            self.compile_seconds = time.perf_counter() - started
 
     def _run_once(self) -> None:
         if self.direction == "forward":
@@ -70,18 +77,18 @@ class Call:
 
     def training(self) -> tuple[torch.Tensor, ...]:
         """Forward and backward; gradients are returned, so none accumulate."""
-        return self.backward(self.output(), keep=False)
+        return self._backward(self.output())
 
-    def backward(self, output: torch.Tensor, *, keep: bool = True) -> tuple[torch.Tensor, ...]:
-        """The gradients of ``output`` with respect to every leaf."""
-        leaves = list(self.arguments.leaves().values())
-        return torch.autograd.grad(output, leaves, self.signs, retain_graph=keep, allow_unused=True)
-
-    def timed(self) -> Callable[[], object]:
-        """What a clock should run: for backward, on the graph of a forward run just before."""
+    def timed(self, repeats: int) -> Callable[[], object]:
+        """What a clock should run ``repeats`` times: a backward on the graph of a forward each."""
         if self.direction == "forward":
             return self.forward
         if self.direction == "training":
             return self.training
-        output = self.output()
-        return lambda: self.backward(output)
+        outputs = [self.output() for _ in range(repeats)]
+        return lambda: self._backward(outputs.pop())
+
+    def _backward(self, output: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The gradients of ``output`` with respect to every leaf."""
+        leaves = list(self.arguments.leaves().values())
+        return torch.autograd.grad(output, leaves, self.signs, allow_unused=True)

@@ -39,8 +39,9 @@ __all__ = ["PLACE", "load_catalog", "main"]
 #: Where a child notes what it runs: (announcements so far, index of the cell). A write to shared
 #: memory wakes nobody up, so it disturbs no measurement.
 PLACE = struct.Struct("qq")
-#: What a job may print before it is stopped.
-MOST_OUTPUT_BYTES = 64 * 2**20
+#: How large a file may become that a job writes, what it prints among them: compilers write
+#: headers of some hundred MiB.
+MOST_FILE_BYTES = 2**30
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -153,7 +154,7 @@ def _limit_memory(limit: int | None) -> None:
         return
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_OUTPUT_BYTES, MOST_OUTPUT_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, MOST_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 

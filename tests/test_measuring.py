@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from bakeoff import Case, Catalog, FeatureShape, Shape
 from bakeoff.suites.budget import LIMIT, Oracle, gradients_of, output_of
+from bakeoff.suites.calls import Call
 from bakeoff.suites.peaks import peak_bytes, saved_bytes
 from bakeoff.suites.race import Race
+from bakeoff.suites.records import Cell
 from bakeoff.suites.statistics import median, median_ratio, rounds_for
 
 MIB = 2**20
+ATTENTION = Case(kind="attention", shape=Shape(2, 2, 2, 48, 48, 16, 16), pattern="self")
+FEATURES = Case(kind="activation", shape=FeatureShape(2, 32, 64))
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +173,7 @@ class Clock:
             drift = 1 + self.now * 1e-9  # the machine gets slower and slower
             self.now += round(seconds * drift * 1e9)
 
-        return lambda: call
+        return lambda repeats: call
 
 
 def test_a_race_cancels_drift(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,10 +208,43 @@ def test_the_order_changes_from_round_to_round(monkeypatch: pytest.MonkeyPatch) 
     assert len(set(last)) > rounds / 4
 
 
-# Budgets
+# Calls
 
-ATTENTION = Case(kind="attention", shape=Shape(2, 2, 2, 48, 48, 16, 16), pattern="self")
-FEATURES = Case(kind="activation", shape=FeatureShape(2, 32, 64))
+
+def call_of(catalog: Catalog, name: str, direction: str, mode: str = "eager") -> Call:
+    case = replace(FEATURES, direction=direction, mode=mode, options=dict(catalog[name].options))
+    return Call.of(catalog[name], Cell("speed", 1, name, "torch", case))
+
+
+def test_each_backward_has_a_graph_of_its_own(catalog: Catalog) -> None:
+    call = call_of(catalog, "gelu", "backward")
+    run = call.timed(3)
+    (first,), (second,), (third,) = run(), run(), run()
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+    assert all(leaf.grad is None for leaf in call.arguments.leaves().values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # those of torch.compile itself
+def test_compiled_calls_stay_compiled(catalog: Catalog) -> None:
+    """More than dynamo's limit of compilations for one function, and nothing is compiled again."""
+    from torch._dynamo.utils import counters
+
+    names = ("relu", "gelu", "silu", "tanh", "elu", "mish", "selu", "celu", "softsign", "sigmoid")
+    calls = [call_of(catalog, name, "backward", "compiled") for name in names]
+    graphs = counters["stats"]["unique_graphs"]
+    for name, call in zip(names, calls, strict=True):
+        found = call.timed(1)()
+        expected = call_of(catalog, name, "backward").timed(1)()
+        torch.testing.assert_close(found, expected)
+        assert call.compile_seconds
+        assert call.compile_seconds > 0.1, "from a cache"
+    assert counters["stats"]["unique_graphs"] == graphs
+    assert graphs >= len(names)
+
+
+# Budgets
 
 
 def ratio(catalog: Catalog, name: str, fn, measure=output_of, **case) -> float:

@@ -227,6 +227,7 @@ def test_parameters_come_from_the_generator(variant: Variant) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # those of torch.compile itself
 @over_forwards
 def test_it_compiles(variant: Variant, forward: str) -> None:
     module, given = made(variant, forward), tensors(variant)

@@ -380,6 +380,17 @@ def test_what_a_forward_does_not_support_is_an_answer() -> None:
     }
 
 
+@pytest.mark.parametrize("forwards", [{}, {"fast": Forward(fused, supports=lambda case: "never")}])
+def test_a_reference_alone_is_unverified(forwards: dict[str, Forward]) -> None:
+    variant = Attention("planted", forwards={"reference": right, **forwards}, metadata=described())
+    records = records_of(variant, "accuracy", "gradient")
+    ratios = [r for r in records if "error_ratio" in r.metric]
+    assert {r.metric for r in ratios} == {"error_ratio", "error_ratio_masked", "grad_error_ratio"}
+    assert {(r.status, r.value, r.reason) for r in ratios} == {
+        (Status.OK, None, "unverified: no independent definition")
+    }
+
+
 def test_a_leak_is_wrong_through_a_whole_run(tmp_path: Path) -> None:
     catalog = bakeoff.load(entry_points=False, pyproject=False).with_variants(attention(leaks))
     results = bakeoff.run(

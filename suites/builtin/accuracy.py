@@ -107,7 +107,7 @@ def _error_records(cell: Cell, variant: Variant, oracle: Oracle) -> Iterator[Rec
     errors = oracle.judge(variant.forward(cell.forward).fn)[0]
     yield Record(cell, "max_abs_error", errors.largest if errors.finite else None)
     yield Record(cell, "rms_error", errors.rms if errors.finite else None)
-    if is_alone(variant):
+    if is_alone(variant, cell.case):
         yield Record(cell, "error_ratio", reason=UNVERIFIED)
     else:
         yield _judged(cell, "error_ratio", errors)
@@ -128,7 +128,7 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
     def check() -> Verdict:
         if forward.masks == "none":
             raise Unsupported("it declares that it obeys no mask")
-        if is_alone(variant):
+        if is_alone(variant, cell.case):
             return Verdict(Status.OK, reason=UNVERIFIED)
         if forward.masks not in oracles:
 

@@ -64,7 +64,7 @@ def measure(job: Job) -> Iterator[Record]:
                 yield whole_cell(cell, Status.UNSUPPORTED, reason)
             elif case[1] == "gradcheck":
                 yield record_of(cell, "gradcheck", partial(_gradcheck, variant, cell))
-            elif is_alone(variant):
+            elif is_alone(variant, cell.case):
                 yield Record(cell, "grad_error_ratio", reason=UNVERIFIED)
             else:
                 try:
