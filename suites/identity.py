@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -18,7 +19,7 @@ __all__ = ["key_of", "source_digest"]
 
 
 def key_of(cell: Cell, sources: str) -> str:
-    """Covers the axes, the suite's version, the variant's source and the machine.
+    """Covers the axes, the suite's version, the variant's source, given inputs and the machine.
 
     Args:
         cell: The cell.
@@ -28,9 +29,23 @@ def key_of(cell: Cell, sources: str) -> str:
         {
             "axes": cell.axes(),
             "sources": sources,
+            "inputs": _file_digest(cell.case.inputs),
             "environment": environment(cell.case.device),
         }
     )
+
+
+def _file_digest(inputs: str) -> str:
+    """A digest of the file, where the inputs come from one."""
+    path = Path(inputs)
+    if inputs in ("normal", "peaked") or not path.is_file():
+        return ""
+    return _digest_at(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest_at(path: Path, changed_at: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def source_digest(catalog: Catalog, variant: Variant) -> str:

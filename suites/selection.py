@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from bakeoff.registry.binding import resolve_options
@@ -173,11 +174,28 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
         for value in getattr(selection, name):
             if value not in allowed:
                 raise UsageError(f"{name}: got {value!r}, expected one of {', '.join(allowed)}")
+    for value in selection.inputs:
+        if value not in ("normal", "peaked") and not Path(value).is_file():
+            raise UsageError(
+                f"inputs: got {value!r}, expected normal, peaked or the path of a file of tensors"
+            )
+    for value in selection.devices:
+        _require_device(value)
     for name in _SIZES:
         for value in getattr(selection, name):
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name}: got {value!r}, expected integers of at least 1")
     return selection
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        told = str(error).splitlines()[0]
+        raise UsageError(f"devices: got {name!r}, expected a device of torch: {told}") from error
 
 
 _SIZES = ("seq_lens", "kv_lens", "batches", "heads", "kv_heads", "head_dims", "features", "threads")

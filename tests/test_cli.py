@@ -127,6 +127,8 @@ def test_show_by_alias_and_bibtex(tmp_path: Path) -> None:
         (["run", "--pattern", "selv"], "patterns: got 'selv', expected one of self, cross"),
         (["run", "--direction", "up"], "expected one of forward, backward, training"),
         (["run", "--mode", "jit"], "modes: got 'jit', expected one of eager, compiled"),
+        (["run", "--inputs", "no.pt"], "inputs: got 'no.pt', expected normal, peaked or the path"),
+        (["run", "--device", "cdua"], "devices: got 'cdua', expected a device of torch: Expected"),
         (["run", "--seq-len", "0"], "seq_lens: got 0, expected integers of at least 1"),
         (["run", "--seq-len", "a"], "got 'a', expected integers such as 128 or 128,512"),
         (["run", "--fail-on", "bad"], "--fail-on: got 'bad', expected one of wrong, failed"),

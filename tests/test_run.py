@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from plugins import changed, write
 
 import bakeoff
@@ -92,6 +93,22 @@ def test_what_changed_is_measured_again(path: Path) -> None:
     frame, seen = measured(path, **given)
     assert {cell.variant for cell in seen.cells} == {"planted"}
     assert (frame.variant == "planted").sum() == 1
+
+
+def test_inputs_from_a_file(path: Path) -> None:
+    file = path.with_name("inputs.pt")
+    given = {"inputs": str(file), "batches": 1, "features": 8}
+    torch.save({"x": torch.ones(1, 16, 8)}, file)
+    frame, seen = measured(path, **given)
+    assert set(frame.status) == {"ok"}
+    assert measured(path, **given)[1].cells == []
+    torch.save({"x": torch.zeros(1, 16, 8)}, file)
+    assert len(measured(path, **given)[1].cells) == len(seen.cells)
+    frame, _ = measured(path, **{**given, "seq_lens": 17})
+    told = set(frame[frame.seq_len == 17].reason)
+    assert told == {
+        "UsageError: inputs: " + f"{file}: x: got (1, 16, 8), expected at least (1, 17, 8)"
+    }
 
 
 def test_another_environment_is_measured_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
