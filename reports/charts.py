@@ -46,7 +46,8 @@ def _values(table: Table) -> list[dict[str, Any]]:
 
 
 def _lines(table: Table) -> list[dict[str, Any]]:
-    colour = {**_field("rival", "nominal", table.rivals), "legend": {"title": None}}
+    # By name and not by rank, so that a rival keeps its colour from case to case.
+    colour = {**_field("rival", "nominal", sorted(table.rivals)), "legend": {"title": None}}
     x = {
         "field": "N",
         "type": "quantitative",

@@ -45,7 +45,7 @@ class Kind:
         checks: Probes, properties and identities.
         failures: The rows with a status that is no answer.
         unsupported: The rows of what a variant says that it can't do.
-        wrong: Labels that are not ranked, with the first reason.
+        wrong: Labels that are not ranked, with what is wrong.
     """
 
     name: str

@@ -96,12 +96,12 @@ class Verdict:
 
 
 def wrong_labels(rows: Iterable[Row]) -> dict[str, str]:
-    """Every forward with a row that says wrong, and the first reason: none is ranked."""
-    wrong: dict[str, str] = {}
+    """Every forward with a row that says wrong, and what is wrong: none is ranked."""
+    wrong: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.status == "wrong":
-            wrong.setdefault(row.label, f"{row.metric}: {row.reason}")
-    return wrong
+            wrong.setdefault(row.label, {})[row.metric] = None
+    return {label: ", ".join(metrics) for label, metrics in wrong.items()}
 
 
 def verdicts_of(rows: Iterable[Row]) -> list[Verdict]:

@@ -191,7 +191,8 @@ def test_a_new_variant_from_its_file_to_the_report(tmp_path: Path) -> None:
     done = bakeoff_cli(*run, "--fail-on", "wrong", cwd=tmp_path, status=1)
     assert "Failing because of --fail-on: " in done.stderr
     told = bakeoff_cli("report", cwd=tmp_path).stdout
-    assert "Wrong, and not ranked: leaky_attention:reference" in told
+    flat = " ".join(told.split())
+    assert "Wrong, and not ranked: leaky_attention:reference: arguments_matter, no_future" in flat
     assert "Not ranked, wrong: leaky_attention:reference." in told
     failures = told[told.index("Failures (") :]
     assert "leaky_attention:reference wrong: accuracy no_future_leak" in failures

@@ -80,7 +80,7 @@ def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> 
     if wanted == "html":
         from bakeoff.reports.page import page
 
-        return page(document(contents, wide=True))
+        return page(document(contents, wide=False))  # hovering shows both ends of an interval
     from bakeoff.reports.text import markdown, terminal
 
     if wanted == "markdown":
