@@ -277,6 +277,8 @@ def test_a_gradient_of_zero_has_a_budget(catalog: Catalog) -> None:
     oracle = Oracle(variant, case, gradients_of)
     exact = max(float(q["b_key"].abs().max()) for _, _, q in oracle.draws)
     assert exact < 1e-12
+    sums = oracle.sums["b_key"]
+    assert sums.rms("moved") > 0.1 * sums.rms("reference"), "not of the reference's luck alone"
     found = {e.name: e for e in oracle.judge(variant.forward("sdpa").fn)}
     assert 0.1 < found["b_key"].ratio <= LIMIT
 
