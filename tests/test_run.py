@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,33 @@ def stored(path: Path) -> int:
 
 
 @linux
+def test_no_orphan_survives_a_kill(path: Path) -> None:
+    source = changed(
+        ("import torch\n", "import time\nimport torch\n"),
+        (
+            "causal=False, scale=None):\n",
+            "causal=False, scale=None):\n    open('running', 'w').close(); time.sleep(1000)\n",
+        ),
+    )
+    write(path.parent, "slow.py", source)
+    arguments = ("--plugin", "slow.py", "--variant", "planted", "--suite", "memory")
+    process = start(path.parent, *arguments)
+    until(lambda: (path.parent / "running").exists())
+    assert len(workers_of(path.parent)) == 2, "one that serves, and one that runs the job"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until(lambda: workers_of(path.parent) == [])
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something that must come, and fail where it does not."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@linux
 @pytest.mark.parametrize("cells", [1, 12])
 def test_a_killed_run_goes_on_to_the_same_cells(path: Path, cells: int) -> None:
     variants = ("relu", "gelu", "silu", "elu")
@@ -287,11 +314,7 @@ def test_a_killed_run_goes_on_to_the_same_cells(path: Path, cells: int) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = bakeoff.open_results(path).to_pandas()
-    for _ in range(100):
-        if not workers_of(path.parent):
-            break
-        time.sleep(0.05)
-    assert workers_of(path.parent) == [], "no orphan survives"
+    until(lambda: workers_of(path.parent) == [])
     given: dict[str, Any] = {"variants": variants, "dtypes": "float32"}
     after = bakeoff.run("accuracy", results=path, **given).to_pandas()
     whole = bakeoff.run("accuracy", results=path.with_name("other.sqlite"), **given).to_pandas()
