@@ -43,6 +43,9 @@ class Catalog(Mapping[str, Variant]):
         contributions: Hook name to what plugins returned from it.
         sources: What a worker process must load to see the same variants.
         added: Variants that came from :meth:`with_variants`, and from no plugin.
+        unclean: Name to reason, of variants that are not measured because loading their plugin
+            changes the process that others share: see
+            :class:`bakeoff.registry.global_state.GlobalState`.
 
     Example:
         >>> import bakeoff
@@ -62,9 +65,10 @@ class Catalog(Mapping[str, Variant]):
     contributions: Mapping[str, tuple[Contribution, ...]] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     added: tuple[Variant, ...] = ()
+    unclean: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("variants", "origins", "contributions"):
+        for name in ("variants", "origins", "contributions", "unclean"):
             object.__setattr__(self, name, FrozenMap(getattr(self, name)))
 
     def __getitem__(self, name: str) -> Variant:
@@ -171,6 +175,7 @@ class Catalog(Mapping[str, Variant]):
             self.contributions,
             self.sources,
             (*self.added, variant) if added else self.added,
+            self.unclean,
         )
 
     def _by_alias(self) -> dict[str, Variant]:

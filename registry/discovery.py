@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pluggy
 from bakeoff.registry import hookspecs
 from bakeoff.registry.catalog import Catalog, Contribution
 from bakeoff.registry.errors import UsageError, did_you_mean, shown, typed
+from bakeoff.registry.global_state import GlobalState
 from bakeoff.registry.problems import Fault, ProblemLog
 from bakeoff.registry.sources import Candidate, configured, from_file, installed, walked
 from bakeoff.registry.validation import faults_of
@@ -26,7 +28,11 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("bakeoff_"))
 
 
 def discover(
-    plugins: Iterable[str | Path] = (), *, entry_points: bool = True, pyproject: bool = True
+    plugins: Iterable[str | Path] = (),
+    *,
+    entry_points: bool = True,
+    pyproject: bool = True,
+    skip: Collection[str] = (),
 ) -> Catalog:
     """Load every plugin and return what they bring.
 
@@ -38,13 +44,14 @@ def discover(
         plugins: Paths of Python files. A file that is named twice is loaded once.
         entry_points: Whether to look at installed packages.
         pyproject: Whether to look at the nearest pyproject.toml, from the working directory up.
+        skip: Origins of plugins that are not to be imported.
 
     Raises:
         UsageError: Where ``plugins`` is not a list of paths.
     """
     given = _paths(plugins)
     log = ProblemLog()
-    loading = _Loading(log)
+    loading = _Loading(log, skip)
     for package in BUILT_IN:
         loading.add_all(walked(package, log))
     if entry_points:
@@ -71,15 +78,31 @@ def _paths(plugins: object) -> list[Path]:
 class _Loading:
     """One pass over the plugins."""
 
-    def __init__(self, log: ProblemLog) -> None:
-        self.log = log
+    def __init__(self, log: ProblemLog, skip: Collection[str]) -> None:
+        self.log, self.skip = log, skip
+        self.unclean: dict[str, str] = {}
         self.manager = pluggy.PluginManager("bakeoff")
         self.manager.add_hookspecs(hookspecs)
 
     def add_all(self, candidates: Iterable[Candidate]) -> None:
         for candidate in candidates:
-            with self.log.guard(candidate.origin, "import failed"):
+            if candidate.origin in self.skip:
+                continue
+            with self._clean(candidate.origin), self.log.guard(candidate.origin, "import failed"):
                 self._register(candidate.importer(), candidate.origin)
+
+    @contextmanager
+    def _clean(self, origin: str) -> Iterator[None]:
+        """Notice what a plugin changes that belongs to the whole process, and set it back."""
+        before = GlobalState.now()
+        yield
+        if changes := before.changes():
+            before.restore()
+            self.unclean[origin] = (
+                f"{origin} changes what belongs to the whole process while it is loaded: "
+                f"{'; '.join(changes)}. Move that out of the plugin, or into the forward's own "
+                "arguments"
+            )
 
     def _register(self, plugin: Any, origin: str) -> None:
         if self.manager.is_registered(plugin):
@@ -95,7 +118,7 @@ class _Loading:
         implementations = getattr(self.manager.hook, hook).get_hookimpls()
         for implementation in implementations:  # already in order of registration
             origin, values = implementation.plugin_name, []
-            with self.log.guard(origin, f"hook {hook!r} failed"):
+            with self._clean(origin), self.log.guard(origin, f"hook {hook!r} failed"):
                 returned = implementation.function()
                 if isinstance(returned, Iterable) and not isinstance(returned, (str, Mapping)):
                     values = list(returned)
@@ -121,7 +144,8 @@ class _Loading:
             for impl in self.manager.hook.bakeoff_record.get_hookimpls()
         )
         problems = tuple(self.log.problems)
-        return Catalog(catalog.variants, catalog.origins, problems, others, sources)
+        unclean = {n: self.unclean[o] for n, o in catalog.origins.items() if o in self.unclean}
+        return Catalog(catalog.variants, catalog.origins, problems, others, sources, (), unclean)
 
     def _holds(self, variant: object, origin: str, catalog: Catalog) -> bool:
         known = len(self.log.problems)

@@ -12,6 +12,7 @@ _COMMANDS = {
     "list": ("bakeoff.cli.list", "variants", "List the variants."),
     "show": ("bakeoff.cli.show", "show", "Show one variant's card."),
     "run": ("bakeoff.cli.run", "run", "Measure the variants and store the results."),
+    "merge": ("bakeoff.cli.merge", "merge", "Join the results files of shards or machines."),
     "report": ("bakeoff.cli.report", "report", "Report on stored results."),
     "doctor": ("bakeoff.cli.doctor", "doctor", "Show the machine, and plugins with problems."),
 }
