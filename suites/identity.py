@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -15,24 +16,42 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.environment import digest_of, environment
 from bakeoff.suites.records import Cell
 
-__all__ = ["key_of", "source_digest"]
+__all__ = ["Identified", "identified", "source_digest"]
 
 
-def key_of(cell: Cell, sources: str) -> str:
-    """Covers the axes, the suite's version, the variant's source, given inputs and the machine.
+@dataclass(frozen=True)
+class Identified:
+    """What tells a cell from every other, beside its axes.
 
     Args:
-        cell: The cell.
+        key: A digest of the axes and of everything below.
         sources: The :func:`source_digest` of its variant.
+        inputs: A digest of the file from which its inputs come; empty where they are drawn.
+        environment: The machine and the software.
     """
-    return digest_of(
-        {
-            "axes": cell.axes(),
-            "sources": sources,
-            "inputs": _file_digest(cell.case.inputs),
-            "environment": environment(cell.case.device),
-        }
-    )
+
+    key: str
+    sources: str
+    inputs: str
+    environment: Mapping[str, Any]
+
+
+def identified(
+    catalog: Catalog, cells: Iterable[Cell], malloc: str = "system"
+) -> dict[Cell, Identified]:
+    """The identity of each cell: its key covers the axes, which hold options and the suite's
+    version, the variant's source, given inputs and the machine.
+    """
+    sources = {v.name: source_digest(catalog, v) for v in catalog.values()}
+    found = {}
+    for cell in cells:
+        own, inputs = sources.get(cell.variant, ""), _file_digest(cell.case.inputs)
+        machine = environment(cell.case.device, malloc)
+        key = digest_of(
+            {"axes": cell.axes(), "sources": own, "inputs": inputs, "environment": machine}
+        )
+        found[cell] = Identified(key, own, inputs, machine)
+    return found
 
 
 def _file_digest(inputs: str) -> str:

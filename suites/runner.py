@@ -5,23 +5,24 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.discovery import discover
-from bakeoff.registry.errors import UsageError
-from bakeoff.suites.environment import environment
-from bakeoff.suites.identity import key_of, source_digest
+from bakeoff.suites.environment import MALLOCS, digest_of, environment, require_malloc
+from bakeoff.suites.explain import Explanation, explanations
+from bakeoff.suites.identity import Identified, identified
+from bakeoff.suites.planning import Shard, planned, without
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import DEFAULT_TIMEOUT, selection_for
-from bakeoff.suites.spec import Job, suites_of
+from bakeoff.suites.selection import DEFAULT_TIMEOUT
+from bakeoff.suites.spec import Job
 from bakeoff.suites.store import DEFAULT_PATH, Results, Store
 from bakeoff.suites.supervisor import Limits, Supervisor
 
-__all__ = ["Progress", "Silent", "Summary", "run", "run_jobs"]
+__all__ = ["Progress", "Silent", "Summary", "explain", "run"]
 
 
 class Progress(Protocol):
@@ -65,12 +66,15 @@ class Summary:
         stored: Cells that were measured before.
         statuses: Records by status, of the cells measured now.
         seconds: How long it took.
+        measuring: How much of that a suite was measuring; the rest went into planning, starting
+            processes, loading plugins and storing.
     """
 
     planned: int = 0
     stored: int = 0
     statuses: dict[Status, int] = field(default_factory=dict)
     seconds: float = 0.0
+    measuring: float = 0.0
 
 
 def run(
@@ -82,6 +86,8 @@ def run(
     plugins: Iterable[str | Path] = (),
     timeout: float = DEFAULT_TIMEOUT,
     memory_limit: int | None = None,
+    malloc: str = "system",
+    shard: Shard = (1, 1),
     progress: Progress | None = None,
     **axes: Any,
 ) -> Results:
@@ -95,6 +101,9 @@ def run(
         plugins: Paths of plugin files.
         timeout: Seconds that one cell may take without a sign of life.
         memory_limit: Bytes that a job may allocate; None for 80% of the machine's memory.
+        malloc: ``"system"``, or ``"tuned"``: less noise, and other rankings than a user's process
+            has (see :data:`bakeoff.suites.environment.MALLOCS`).
+        shard: ``(i, N)`` for the i-th of N parts; ``bakeoff merge`` joins their files.
         progress: Sees the run as it goes.
         **axes: Any field of :class:`bakeoff.suites.selection.Selection`: ``variants``, ``kinds``,
             ``tags``, ``forwards``, ``patterns``, ``seq_lens``, ``dtypes``, …; a single value
@@ -113,40 +122,58 @@ def run(
         >>> dict(zip(frame.forward, frame.value))  # 64 × 256 numbers, or as many truth values
         {'reference': 16384.0, 'torch': 65536.0}
     """
+    started = time.monotonic()
     catalog = discover(plugins) if catalog is None else catalog
-    names = (suites,) if isinstance(suites, str) else tuple(suites)
-    given = {name: _as_tuple(value) for name, value in axes.items()}
-    selections = {
-        suite: selection_for(preset, suite.name, given)
-        for suite in suites_of(catalog, names).values()
-    }
+    require_malloc(malloc)
     # Planned before the file is opened, so that a wrong name leaves none behind.
-    jobs = [job for suite, chosen in selections.items() for job in suite.plan(catalog, chosen)]
-    if not jobs:
-        raise UsageError("nothing is selected: no suite has a cell for these names and axes")
+    jobs = planned(catalog, suites, preset, axes, shard)
     limits = Limits(timeout, memory_limit or _most_memory())
     with Store(results) as store:
-        run_jobs(catalog, jobs, store, limits, progress or Silent())
+        recorder = _Recorder(catalog, store, progress or Silent())
+        pending = recorder.pending(jobs, malloc)
+        with Supervisor(catalog, limits, MALLOCS[malloc]) as supervisor:
+            for job in pending:
+                _run_job(job, supervisor, recorder)
+            recorder.summary.measuring = supervisor.measuring
+        recorder.summary.seconds = time.monotonic() - started
+        recorder.progress.ended(recorder.summary)
     return Results(results)
 
 
-def run_jobs(
-    catalog: Catalog, jobs: Iterable[Job], store: Store, limits: Limits, progress: Progress
-) -> None:
-    """Run the jobs and store what comes."""
-    started = time.monotonic()
-    recorder = _Recorder(catalog, store, progress)
-    pending = recorder.pending(jobs)
-    with Supervisor(catalog, limits) as supervisor:
-        for job in pending:
-            _run_job(job, supervisor, recorder)
-    recorder.summary.seconds = time.monotonic() - started
-    progress.ended(recorder.summary)
+def explain(
+    suites: Iterable[str] = (),
+    *,
+    preset: str = "quick",
+    results: str | Path = DEFAULT_PATH,
+    catalog: Catalog | None = None,
+    plugins: Iterable[str | Path] = (),
+    malloc: str = "system",
+    shard: Shard = (1, 1),
+    **axes: Any,
+) -> list[Explanation]:
+    """What :func:`run` would measure with these arguments, and why; nothing is measured.
+
+    Raises:
+        UnknownNameError: As :func:`run`.
+        UsageError: As :func:`run`.
+        StoreError: Where the results file can't be read.
+    """
+    catalog = discover(plugins) if catalog is None else catalog
+    require_malloc(malloc)
+    jobs = planned(catalog, suites, preset, axes, shard)
+    keys = identified(catalog, (cell for job in jobs for cell in job.cells), malloc)
+    return explanations(keys, Results(results) if Path(results).exists() else None)
 
 
 def _run_job(job: Job, supervisor: Supervisor, recorder: _Recorder) -> None:
     """Run a job; a cell that ends its process gets a row, and the others run again without it."""
-    cells = job.cells
+    if job.ask:
+        told = job.ask(recorder.store, recorder.environment_of(job.cells[0]))
+        job = replace(job, settings={**job.settings, **told})
+    for cell in job.cells:
+        if reason := recorder.catalog.unclean.get(cell.variant):
+            recorder.close(cell, Status.FAILED, reason)
+    cells = tuple(recorder.left(job.cells))
     while cells:
         attempt = replace(job, cells=cells)
         outcome = supervisor.run(attempt, recorder.see, recorder.progress.running)
@@ -168,33 +195,30 @@ class _Recorder:
     def __init__(self, catalog: Catalog, store: Store, progress: Progress) -> None:
         self.catalog, self.store, self.progress = catalog, store, progress
         self.summary = Summary()
-        self._keys: dict[Cell, str] = {}
+        self._keys: dict[Cell, Identified] = {}
         self._done: set[str] = set()
         self._open: list[Record] = []
         hooks = catalog.contributions.get("bakeoff_record", ())
         self._watchers = {hook.origin: hook.value for hook in hooks}
 
-    def pending(self, jobs: Iterable[Job]) -> list[Job]:
+    def pending(self, jobs: Sequence[Job], malloc: str) -> list[Job]:
         """The jobs, each without the cells that are stored or stand in an earlier job."""
         self._done = self.store.keys()
-        sources = {v.name: source_digest(self.catalog, v) for v in self.catalog.values()}
-        pending, seen = [], set()
-        for job in jobs:
-            keys = {cell: key_of(cell, sources[cell.variant]) for cell in job.cells}
-            fresh = {cell: key for cell, key in keys.items() if key not in seen}
-            seen |= set(fresh.values())
-            self._keys |= fresh
-            cells = tuple(cell for cell, key in fresh.items() if key not in self._done)
-            if cells:
-                pending.append(replace(job, cells=cells))
-        self.summary.planned = len(seen)
-        self.summary.stored = len(seen & self._done)
+        cells = (cell for job in jobs for cell in job.cells)
+        self._keys = identified(self.catalog, cells, malloc)
+        pending, keys = without(jobs, self._keys, self._done)
+        self.summary.planned = len(keys)
+        self.summary.stored = len(keys & self._done)
         self.progress.begin(self.summary.planned, self.summary.stored)
         return pending
 
+    def environment_of(self, cell: Cell) -> str:
+        """The digest under which the environment of a cell is stored."""
+        return digest_of(self._keys[cell].environment)
+
     def left(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those that are not stored yet."""
-        return [cell for cell in cells if self._keys[cell] not in self._done]
+        return [cell for cell in cells if self._keys[cell].key not in self._done]
 
     def see(self, record: Record) -> None:
         """Take one record; it closes the cell before it."""
@@ -210,14 +234,14 @@ class _Recorder:
 
     def close(self, cell: Cell, status: Status, reason: str) -> None:
         """Store a cell of which nothing could be measured."""
-        if self._keys[cell] not in self._done:
+        if self._keys[cell].key not in self._done:
             self._commit([whole_cell(cell, status, reason)])
 
     def _commit(self, records: Sequence[Record]) -> None:
         cell = records[0].cell
-        key = self._keys[cell]
-        self.store.add(key, cell, records, environment(cell.case.device))
-        self._done.add(key)
+        identity = self._keys[cell]
+        self.store.add(identity, cell, records)
+        self._done.add(identity.key)
         for record in records:
             counts = self.summary.statuses
             counts[record.status] = counts.get(record.status, 0) + 1
@@ -246,11 +270,3 @@ def _most_memory() -> int | None:
     """80% of the machine's memory, in bytes."""
     gib = environment()["memory_gib"]
     return int(0.8 * gib * 2**30) or None
-
-
-def _as_tuple(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _as_tuple(values) for name, values in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return tuple(value)
-    return (value,) if isinstance(value, (str, int)) and not isinstance(value, bool) else value

@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.errors import BakeoffError
 from bakeoff.suites.environment import digest_of
+from bakeoff.suites.identity import Identified
 from bakeoff.suites.records import AXES, Cell, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_PATH", "SCHEMA_VERSION", "Results", "Store", "StoreError", "open_results"]
+__all__ = [
+    "CELL",
+    "DEFAULT_PATH",
+    "INSERT_RECORD",
+    "RECORD",
+    "SCHEMA_VERSION",
+    "Results",
+    "Store",
+    "StoreError",
+    "explained",
+    "open_results",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Marks the file as ours ("bkof"), so that another program's database is never written to.
 APPLICATION_ID = 0x626B6F66
 DEFAULT_PATH = Path("bakeoff-results.sqlite")
@@ -28,10 +40,13 @@ _SCHEMA = f"""
 CREATE TABLE environments (id TEXT PRIMARY KEY, description TEXT NOT NULL) STRICT;
 CREATE TABLE cells (
     id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
+    sources TEXT NOT NULL,
+    inputs_digest TEXT NOT NULL,
     measured_at REAL NOT NULL,
     environment TEXT NOT NULL REFERENCES environments (id),
-    {", ".join(f"{axis} ANY" for axis in AXES)}
+    {", ".join(f"{axis} ANY" for axis in AXES)},
+    UNIQUE (key, measured_at)
 ) STRICT;
 CREATE TABLE records (
     cell INTEGER NOT NULL REFERENCES cells (id),
@@ -58,7 +73,12 @@ _COUNTS = (
     "value_dim",
     "features",
 )
-_RECORD = ("metric", "value", "unit", "low", "high", "n", "status", "reason")
+RECORD = ("metric", "value", "unit", "low", "high", "n", "status", "reason")
+#: The columns of a cell, but for the number that its records refer to.
+CELL = ("key", "sources", "inputs_digest", "measured_at", "environment", *AXES)
+INSERT_RECORD = (
+    f"INSERT INTO records (cell, {', '.join(RECORD)}) VALUES ({', '.join('?' * (len(RECORD) + 1))})"
+)
 
 
 class StoreError(BakeoffError):
@@ -77,16 +97,15 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        existed = self.path.exists() and self.path.stat().st_size > 0
         try:
             self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            if existed:
+            if not _is_empty(self._db):
                 _check(self._db, self.path)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._make_tables()
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(_explain(self.path, error)) from error
+            raise StoreError(explained(self.path, error)) from error
 
     def _make_tables(self) -> None:
         # Within one transaction, so that of two runs starting at once only one makes them.
@@ -103,39 +122,68 @@ class Store:
         return {key for (key,) in self._db.execute("SELECT key FROM cells")}
 
     def add(
-        self, key: str, cell: Cell, records: Iterable[Record], environment: Mapping[str, Any]
+        self, identity: Identified, cell: Cell, records: Iterable[Record], at: float | None = None
     ) -> None:
-        """Store one cell with all its records, or nothing; the same key replaces.
+        """Store one cell with all its records, or nothing.
+
+        What was stored of it before stays: the latest is what reports show.
+
+        Args:
+            identity: What tells the cell from others.
+            cell: The cell.
+            records: Its records.
+            at: When it was measured, in seconds since 1970; now if None.
 
         Raises:
             StoreError: Where it can't be written; what was stored before is untouched.
         """
-        axes = cell.axes()
-        values = [key, time.time(), digest_of(environment), *axes.values()]
-        columns = ", ".join(("key", "measured_at", "environment", *axes))
-        rows = [[getattr(record, name) for name in _RECORD] for record in records]
+        machine = json.dumps(identity.environment, sort_keys=True)
+        own = (identity.key, identity.sources, identity.inputs, time.time() if at is None else at)
+        values = (*own, digest_of(identity.environment), *cell.axes().values())
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO environments VALUES (?, ?)",
+                (digest_of(identity.environment), machine),
+            )
+            marks = ", ".join("?" * len(values))
+            row = db.execute(f"INSERT INTO cells ({', '.join(CELL)}) VALUES ({marks})", values)
+            db.executemany(
+                INSERT_RECORD,
+                [
+                    (row.lastrowid, *(getattr(record, name) for name in RECORD))
+                    for record in records
+                ],
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of what is written within, or nothing.
+
+        Raises:
+            StoreError: Where it can't be written.
+        """
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(
-                "INSERT OR IGNORE INTO environments VALUES (?, ?)",
-                (digest_of(environment), json.dumps(environment, sort_keys=True)),
-            )
-            self._db.execute(
-                "DELETE FROM records WHERE cell IN (SELECT id FROM cells WHERE key = ?)", (key,)
-            )
-            self._db.execute("DELETE FROM cells WHERE key = ?", (key,))
-            marks = ", ".join("?" * len(values))
-            cursor = self._db.execute(f"INSERT INTO cells ({columns}) VALUES ({marks})", values)
-            self._db.executemany(
-                f"INSERT INTO records (cell, {', '.join(_RECORD)}) "
-                f"VALUES (?, {', '.join('?' * len(_RECORD))})",
-                [[cursor.lastrowid, *row] for row in rows],
-            )
+            yield self._db
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise StoreError(_explain(self.path, error)) from error
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(explained(self.path, error)) from error
+            raise
+
+    def latest(self, where: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The records of the cells with these columns, the latest measured first."""
+        conditions = " AND ".join(f"{name} IS ?" for name in where)
+        rows = self._db.execute(
+            f"SELECT {', '.join(AXES)}, {', '.join(RECORD)} FROM cells "
+            f"JOIN records ON records.cell = cells.id WHERE {conditions} "
+            "ORDER BY measured_at DESC",
+            tuple(where.values()),
+        )
+        for row in rows:
+            yield dict(zip((*AXES, *RECORD), row, strict=True))
 
     def close(self) -> None:
         """Close the file."""
@@ -165,18 +213,32 @@ class Results:
                 f"{self.path}: there is no such results file; `bakeoff run` makes one, "
                 "`--results` names another"
             )
-        with closing(self._connect()) as db:
+        with self.reading() as db:
+            if _is_empty(db):
+                raise StoreError(
+                    f"{self.path}: nothing is stored in it yet; `bakeoff run` measures, "
+                    "`--results` names another"
+                )
             _check(db, self.path)
 
-    def _connect(self) -> sqlite3.Connection:
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that can't write, and that runs nothing that the file brings along.
+
+        Raises:
+            StoreError: Where the file can't be read.
+        """
         try:
-            return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=60)) as db:
+                db.execute("PRAGMA trusted_schema=OFF")
+                yield db
         except sqlite3.Error as error:
-            raise StoreError(_explain(self.path, error)) from error
+            raise StoreError(explained(self.path, error)) from error
 
     def environments(self) -> dict[str, dict[str, Any]]:
         """The environments in which the cells were measured, by their digests."""
-        with closing(self._connect()) as db:
+        with self.reading() as db:
             rows = db.execute("SELECT id, description FROM environments").fetchall()
         return {digest: json.loads(text) for digest, text in rows}
 
@@ -190,17 +252,17 @@ class Results:
         import pandas as pd
 
         # Two queries and a merge are twice as fast as one join through read_sql.
-        with closing(self._connect()) as db:
+        with self.reading() as db:
             cells = db.execute(
                 f"SELECT id, measured_at, environment, {', '.join(AXES)} FROM cells"
             ).fetchall()
-            records = db.execute(f"SELECT cell, {', '.join(_RECORD)} FROM records").fetchall()
+            records = db.execute(f"SELECT cell, {', '.join(RECORD)} FROM records").fetchall()
         left = pd.DataFrame(cells, columns=["cell", "measured_at", "environment", *AXES])
         if not superseded:
             same = ["environment", *AXES]
             left = left.sort_values("measured_at", kind="stable")
             left = left.drop_duplicates(same, keep="last").sort_values("cell")
-        right = pd.DataFrame(records, columns=["cell", *_RECORD])
+        right = pd.DataFrame(records, columns=["cell", *RECORD])
         for name in ("value", "low", "high"):
             right[name] = right[name].astype("float64")
         for name in (*_COUNTS, "n"):
@@ -209,7 +271,7 @@ class Results:
         return left.merge(right, on="cell", how="inner").drop(columns="cell")
 
     def __len__(self) -> int:
-        with closing(self._connect()) as db:
+        with self.reading() as db:
             return int(db.execute("SELECT count(*) FROM records").fetchone()[0])
 
     def __repr__(self) -> str:
@@ -225,13 +287,29 @@ def open_results(path: str | Path = DEFAULT_PATH) -> Results:
     return Results(path)
 
 
+def _is_empty(db: sqlite3.Connection) -> bool:
+    """Whether nothing was written yet: a new file, or one whose making was cut short.
+
+    Another program's database may be of any schema; only one without a table can be ours to be.
+    """
+    try:
+        tables, marks = (
+            db.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+            for name in ("sqlite_schema", "pragma_application_id WHERE application_id")
+        )
+    except sqlite3.DatabaseError:
+        return False  # no database: the check says so
+    return not (tables or marks)
+
+
 def _check(db: sqlite3.Connection, path: Path) -> None:
     """Refuse, before anything is written, what is no results file of this schema."""
     try:
         ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         schema = db.execute("PRAGMA user_version").fetchone()[0]
+        found = db.execute("SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
     except sqlite3.DatabaseError as error:
-        raise StoreError(_explain(path, error)) from error
+        raise StoreError(explained(path, error)) from error
     if not ours:
         raise StoreError(
             f"{path}: this is no results file of bakeoff; it was not touched. Name another with "
@@ -243,9 +321,20 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             f"{path}: written by {newer} bakeoff (schema {schema}, this one reads "
             f"{SCHEMA_VERSION}); it was not touched. Use that version, or another --results"
         )
+    # A trigger or a view of a stranger's would run when the file is written or read.
+    foreign = [f"the {kind} {name!r}" for kind, name in found if (kind, name) not in _TABLES]
+    if foreign:
+        raise StoreError(
+            f"{path}: it holds {', '.join(foreign)}, which bakeoff never makes; it was not "
+            "touched. Have whoever made it export it anew, or name another with --results"
+        )
 
 
-def _explain(path: Path, error: Exception) -> str:
+_TABLES = {("table", name) for name in ("environments", "cells", "records")}
+
+
+def explained(path: Path, error: Exception) -> str:
+    """What went wrong with the file, and what to do."""
     return (
         f"{path}: {error}; what was stored before is untouched. Check that it is a results file, "
         "that its folder can be written and that the disk is not full, or name another with "

@@ -11,6 +11,7 @@ from typing import Any
 
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.suites.environment import digest_of
+from bakeoff.suites.identity import Identified
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.store import Store
 
@@ -55,7 +56,8 @@ def write_results(path: Path, *, activations: int = 40, environments: int = 1) -
         for i in range(environments):
             machine = {**ENVIRONMENT, "cpu": f"Synthetic CPU {i}", "cores": 8 + i}
             for cell, records in cells(activations):
-                store.add(digest_of([i, cell.axes()]), cell, records, machine)
+                identity = Identified(digest_of([i, cell.axes()]), "", "", machine)
+                store.add(identity, cell, records)
     return path
 
 

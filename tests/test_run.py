@@ -117,8 +117,7 @@ def test_another_environment_is_measured_again(path: Path, monkeypatch: pytest.M
     measured(path)
     other = {**environment.environment(), "cpu": "another"}
     for module in (runner, identity):
-        if hasattr(module, "environment"):
-            monkeypatch.setattr(module, "environment", lambda *_: other)
+        monkeypatch.setattr(module, "environment", lambda *_: other)
     frame, seen = measured(path)
     assert len(seen.cells) == 4
     assert frame.environment.nunique() == 2

@@ -33,7 +33,8 @@ from bakeoff.registry.variants import (
 if TYPE_CHECKING:
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
-    from bakeoff.suites.runner import run
+    from bakeoff.suites.merge import merge
+    from bakeoff.suites.runner import explain, run
     from bakeoff.suites.store import Results, open_results
 
 __version__ = "0.1.0"
@@ -59,9 +60,11 @@ __all__ = [
     "UsageError",
     "Variant",
     "allowed_keys",
+    "explain",
     "hookimpl",
     "load",
     "masked_softmax",
+    "merge",
     "module",
     "open_results",
     "run",
@@ -71,6 +74,8 @@ __all__ = [
 _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
     "masked_softmax": "bakeoff.registry.masking",
+    "explain": "bakeoff.suites.runner",
+    "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",
     "run": "bakeoff.suites.runner",

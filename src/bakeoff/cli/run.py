@@ -12,6 +12,7 @@ import click
 from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
 
 if TYPE_CHECKING:
+    from bakeoff.suites.explain import Explanation
     from bakeoff.suites.records import Cell, Record
     from bakeoff.suites.runner import Summary
 
@@ -37,6 +38,8 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--seed", "seeds", int, "seeds of what is drawn"),
     ("--threads", "threads", int, "threads within one operation"),
 )
+#: Forwards that `--explain` names for one reason.
+MOST_LABELS = 12
 _STATUSES = ("wrong", "failed", "crashed", "timeout", "oom", "unsupported")
 
 
@@ -48,12 +51,36 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, speed")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed")
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
 @click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="how long one race of the speed suite may take")  # fmt: skip
+@click.option("--precision", metavar="SHARE",
+              help="the half-width wanted for the interval of a ratio, as 3%")  # fmt: skip
+@click.option(
+    "--baseline",
+    metavar="VARIANT:FORWARD",
+    help="what rivals are compared with, instead of the fixed one of their kind",
+)
+@click.option(
+    "--cache",
+    type=click.Choice(["warm", "cold"]),
+    help="whether caches hold the inputs; the CPU's default is warm, a GPU's cold",
+)
+@click.option("--launches", type=click.IntRange(min=1), metavar="K",
+              help="repeat each race in K new processes")  # fmt: skip
+@click.option(
+    "--malloc",
+    type=click.Choice(["system", "tuned"]),
+    default="system",
+    show_default=True,
+    help="glibc's allocator: as a user has it, or with less noise",
+)
+@click.option("--shard", metavar="I/N", help="do the I-th of N parts; `bakeoff merge` joins them")
+@click.option("--explain", "explaining", is_flag=True,
+              help="measure nothing: say what would be, and why")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               default=120.0, show_default=True,
               help="how long one cell may take without a sign of life")  # fmt: skip
@@ -67,6 +94,13 @@ def run(
     suites: tuple[str, ...],
     options: tuple[str, ...],
     budget: float | None,
+    precision: str | None,
+    baseline: str | None,
+    cache: str | None,
+    launches: int | None,
+    malloc: str,
+    shard: str | None,
+    explaining: bool,
     timeout: float,
     memory_limit: str | None,
     failing: tuple[str, ...],
@@ -87,28 +121,27 @@ def run(
     given: dict[str, Any] = {name: values for name, values in axes.items() if values}
     if options:
         given["options"] = _swept(options)
-    if budget is not None:
-        given["budget"] = budget
+    single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
+    given |= {name: value for name, value in single.items() if value is not None}
+    if precision:
+        given["precision"] = _share(precision)
+    given |= {"malloc": malloc, "shard": _part(shard) if shard else (1, 1)}
     limit = _bytes(memory_limit) if memory_limit else None
 
     from bakeoff import load
+    from bakeoff.suites.runner import explain
     from bakeoff.suites.runner import run as measure
 
     catalog = load(plugins)
     show_problems(catalog.problems)
+    given |= {"preset": preset, "results": results, "catalog": catalog}
+    if explaining:
+        click.echo(_explained(explain(suites, **given)))
+        return
     bar = Bar()
     try:
         with bar:
-            measure(
-                suites,
-                preset=preset,
-                results=results,
-                catalog=catalog,
-                memory_limit=limit,
-                timeout=timeout,
-                progress=bar,
-                **given,
-            )
+            measure(suites, memory_limit=limit, timeout=timeout, progress=bar, **given)
     except KeyboardInterrupt:
         click.echo(
             f"\nStopped. Everything measured so far is in {results}; the same command goes on "
@@ -213,6 +246,41 @@ def _plain(text: str) -> Any:
     return text
 
 
+def _share(text: str) -> float:
+    """3%, or 0.03."""
+    body = text.strip()
+    try:
+        return float(body[:-1]) / 100 if body.endswith("%") else float(body)
+    except ValueError:
+        raise click.UsageError(f"--precision: got {text!r}, expected a share such as 3%") from None
+
+
+def _part(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.strip().isdecimal() and count.strip().isdecimal()):
+        raise click.UsageError(f"--shard: got {text!r}, expected I/N such as 1/4")
+    return int(index), int(count)
+
+
+def _explained(explanations: Sequence[Explanation]) -> str:
+    """For each reason how many cells it holds for, and of which forwards."""
+    reasons: dict[str, dict[str, int]] = {}
+    for one in explanations:
+        label = f"{one.cell.suite} {one.cell.label}"
+        labels = reasons.setdefault(one.reason, {})
+        labels[label] = labels.get(label, 0) + 1
+    measured = sum(one.measures for one in explanations)
+    lines = [f"{measured} of {len(explanations)} cells would be measured."]
+    for reason, labels in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
+        count = sum(labels.values())
+        lines.append(f"\n{count} cell{'' if count == 1 else 's'}: {reason}")
+        shown = [f"  {label} ({n})" for label, n in sorted(labels.items())]
+        lines += shown[:MOST_LABELS]
+        if len(shown) > MOST_LABELS:
+            lines.append(f"  and {len(shown) - MOST_LABELS} more")
+    return "\n".join(lines)
+
+
 def _bytes(text: str) -> int:
     units = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
     body = text.strip().lower().removesuffix("b").removesuffix("i")
@@ -230,6 +298,9 @@ def _told(summary: Summary, results: Path) -> str:
     measured = summary.planned - summary.stored
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     lines = [f"{measured} cells measured in {summary.seconds:.0f} s: {counts or 'nothing new'}."]
+    if measured:
+        share = 100 * (1 - summary.measuring / summary.seconds)
+        lines.append(f"{share:.0f}% of that time was not measuring.")
     if summary.stored:
         lines.append(f"{summary.stored} cells were stored already.")
     lines.append(f"Results: {results}. See them with `bakeoff report`.")
