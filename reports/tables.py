@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bakeoff.reports.rows import FIXED, Row
+from bakeoff.suites.differences import difference
 from bakeoff.suites.records import CELL_METRIC
 
-__all__ = ["Entry", "Leaders", "Table", "difference", "leaders", "tables_of"]
+__all__ = ["Entry", "Leaders", "Table", "leaders", "tables_of"]
 
 #: How the reason of a ratio names its baseline.
 _TO = "to "
@@ -26,7 +27,8 @@ class Entry:
         n: Number of samples.
         status: As in the record.
         reason: As in the record.
-        difference: To the baseline, for a ratio: see :func:`difference`; else empty.
+        difference: To the baseline, for a ratio, as of
+            :func:`bakeoff.suites.differences.difference`; else empty.
         floor: The noise floor of its race, for a ratio.
     """
 
@@ -94,32 +96,6 @@ class Leaders:
     first: str
     entry: Entry
     tied: tuple[str, ...]
-
-
-def difference(low: float | None, high: float | None, floor: float | None) -> str:
-    """What a ratio's interval says about a rival and its baseline, above the noise of the race.
-
-    Args:
-        low: Lower end of the interval.
-        high: Upper end.
-        floor: How far from 1 two equals come out, as a ratio; None counts as 1.
-
-    Returns:
-        ``faster`` or ``slower`` where the interval lies beyond the floor, ``no difference``
-        where it lies within, ``undecided`` where it does neither.
-
-    Example:
-        >>> difference(0.8, 0.9, 1.03), difference(0.98, 1.02, 1.03), difference(0.9, 1.2, 1.03)
-        ('faster', 'no difference', 'undecided')
-    """
-    if low is None or high is None:
-        return ""
-    floor = floor or 1.0
-    if high < 1 / floor:
-        return "faster"
-    if low > floor:
-        return "slower"
-    return "no difference" if 1 / floor <= low and high <= floor else "undecided"
 
 
 def tables_of(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bakeoff.registry.global_state import guarded
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Cell
 from bakeoff.suites.tensors import Arguments, arguments_for
@@ -26,6 +27,8 @@ class Call:
         direction: forward, backward or training.
         signs: The gradient that reaches the output, made once so that it costs nothing later.
         compile_seconds: How long torch.compile took, where the mode is compiled.
+        graph_breaks: How often it gave up and went on in Python.
+        output_bytes: Size of the output.
     """
 
     arguments: Arguments
@@ -33,10 +36,16 @@ class Call:
     direction: str
     signs: torch.Tensor | None = None
     compile_seconds: float | None = None
+    graph_breaks: int = 0
+    output_bytes: float = 0.0
 
     @classmethod
     def of(cls, variant: Variant, cell: Cell) -> Call:
-        """Draw the arguments of ``cell``, compile if asked to, and run once."""
+        """Draw the arguments of ``cell``, run once, and compile if asked to.
+
+        Raises:
+            GlobalStateError: Where the forward changes what belongs to the whole process.
+        """
         case, fn = cell.case, variant.forward(cell.forward).fn
         arguments = arguments_for(variant, case)
         if case.direction != "forward":
@@ -46,28 +55,46 @@ class Call:
             return arguments.call(fn)
 
         call = cls(arguments, output, case.direction)
+        with guarded(cell.label):
+            call._run_once()
         if case.mode == "compiled":
             call._compile()
-        else:
-            call._run_once()
         return call
+
+    @property
+    def least_bytes(self) -> float:
+        """Bytes of every tensor of the arguments, read once, and of the output, written once."""
+        tensors = [tensor for _, tensor in self.arguments.tensors()]
+        return self.output_bytes + sum(float(t.numel() * t.element_size()) for t in tensors)
+
+    @property
+    def branch_flops(self) -> float:
+        """Of the matrix product in a connection's branch, which is ours and not the variant's."""
+        weight = self.arguments.branch
+        if weight is None:
+            return 0.0
+        return 2.0 * next(iter(self.arguments.data.values())).numel() * weight.shape[-1]
 
     def _compile(self) -> None:
         """Compile, and time it: with nothing from an earlier compilation on the disk."""
+        from torch._dynamo.utils import counters  # takes a second to import
+
         # Compiled code is kept for each code object, up to a limit; cells must not share one.
         code, closure = self.output.__code__.replace(), self.output.__closure__
         own = types.FunctionType(code, self.output.__globals__, closure=closure)
         self.output = torch.compile(own)
         with torch._inductor.config.patch(force_disable_caches=True):
+            counters.clear()
             started = time.perf_counter()
             self._run_once()
             self.compile_seconds = time.perf_counter() - started
+            self.graph_breaks = sum(counters["graph_break"].values())
 
     def _run_once(self) -> None:
-        if self.direction == "forward":
-            self.forward()
-        else:
-            self.signs = torch.ones_like(self.output())
+        output = self.forward()
+        self.output_bytes = float(output.numel() * output.element_size())
+        if self.direction != "forward":
+            self.signs = torch.ones_like(output)
             self.training()
 
     def forward(self) -> torch.Tensor:

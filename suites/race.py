@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from bakeoff.suites.clocks import Clock
 from bakeoff.suites.statistics import rounds_for
 
 __all__ = ["Lap", "Race"]
@@ -24,9 +24,9 @@ Lap = Callable[[int], Callable[[], object]]
 PILOT_ROUNDS = 7
 #: Run even where the budget does not allow for it; and run where the pilot asks for fewer.
 LEAST_ROUNDS, ENOUGH_ROUNDS = 7, 20
+#: For a rival that would need several times the whole budget for the least.
+FEW_ROUNDS, SLOW = 3, 2.0
 MOST_ROUNDS = 400
-#: A sample lasts at least this long (in calls in a row), so that the clock's own cost is small.
-LEAST_SAMPLE = 100e-6
 WARM_UP_SECONDS = 0.2
 
 
@@ -36,58 +36,71 @@ class Race:
 
     Args:
         laps: What to time, by name.
-        baseline: The name of the baseline; it runs in every round.
-        twin: The name of the baseline's twin, if there is one: it runs in every round too.
+        baseline: The name of the baseline.
+        steady: Names that run in every round, as the baseline does: its twin, a reference kernel.
         budget: Seconds for all rounds together.
         precision: The half-width wanted for the interval of a ratio, as a share.
-        device: Where the work is done: a GPU is waited for.
+        clock: Times a sample.
         seed: Of the order within rounds.
         announce: Called with the name of what runs next, before each sample.
     """
 
     laps: Mapping[str, Lap]
     baseline: str
-    twin: str
-    budget: float
+    steady: tuple[str, ...] = ()
+    budget: float = 1.0
     precision: float = 0.03
-    device: str = "cpu"
+    clock: Clock = field(default_factory=Clock)
     seed: int = 0
     announce: Callable[[str], None] = lambda name: None
     times: dict[str, dict[int, float]] = field(default_factory=dict)
+    launching: dict[str, list[float]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Warm up, fix the number of rounds from a pilot, and run them."""
-        seconds = {name: self._warm_up(name) for name in self.laps}
-        repeats = {name: max(1, math.ceil(LEAST_SAMPLE / s)) for name, s in seconds.items()}
+        warm = {name: self._warm_up(name) for name in self.laps}
+        repeats = {
+            name: max(1, math.ceil(self.clock.least_sample / seconds))
+            for name, (seconds, _) in warm.items()
+        }
+        costs = {name: warm[name][1] * repeats[name] for name in self.laps}
         share = self.budget / len(self.laps)
-        affordable = {name: int(share / (s * repeats[name])) for name, s in seconds.items()}
+        affordable = {name: int(share / cost) for name, cost in costs.items()}
         # A rival that can afford no more than the least needs no pilot to say so.
         piloted = [name for name, rounds in affordable.items() if rounds > LEAST_ROUNDS]
         pilot = dict.fromkeys((self.baseline, *piloted), PILOT_ROUNDS)
         self._rounds(pilot, repeats)
-        self._rounds(self._wanted(affordable, piloted), repeats)
+        wanted = {name: self._least(cost) for name, cost in costs.items()}
+        self._rounds(wanted | self._wanted(affordable, piloted, wanted), repeats)
 
-    def paired(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Times of a rival, and of the baseline in the same rounds."""
-        rounds = sorted(self.times[name])
+    def paired(self, name: str, other: str = "") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Times of a rival, and of the baseline, or ``other``, in the same rounds."""
+        against = self.times[other or self.baseline]
+        rounds = sorted(self.times[name].keys() & against.keys())
         own = np.array([self.times[name][r] for r in rounds])
-        return own, np.array([self.times[self.baseline][r] for r in rounds])
+        return own, np.array([against[r] for r in rounds])
 
-    def _wanted(self, affordable: Mapping[str, int], piloted: list[str]) -> dict[str, int]:
+    def _least(self, cost: float) -> int:
+        return FEW_ROUNDS if cost * LEAST_ROUNDS > SLOW * self.budget else LEAST_ROUNDS
+
+    def _wanted(
+        self, affordable: Mapping[str, int], piloted: list[str], least: Mapping[str, int]
+    ) -> dict[str, int]:
         """Rounds for each rival: what the precision needs, as far as its share allows."""
-        wanted = dict.fromkeys(self.laps, LEAST_ROUNDS)
+        wanted = {}
         for name in piloted:
             own, baseline = self.paired(name)
             needed = rounds_for(self.precision, np.log(own / baseline))
             wanted[name] = min(max(needed, ENOUGH_ROUNDS), affordable[name], MOST_ROUNDS)
         # The baseline runs in every round, so that each rival has its pair.
-        most = max(wanted.values())
-        return wanted | {name: most for name in (self.baseline, self.twin) if name in wanted}
+        most = max((*wanted.values(), *least.values()))
+        return wanted | {n: most for n in (self.baseline, *self.steady) if n in self.laps}
 
     def _rounds(self, wanted: Mapping[str, int], repeats: Mapping[str, int]) -> None:
         generator = random.Random(self.seed)
         total = max(wanted.values())
         self.times = {name: {} for name in self.laps}
+        self.launching = {name: [] for name in self.laps}
         enabled = gc.isenabled()
         gc.disable()
         try:
@@ -103,34 +116,26 @@ class Race:
             if enabled:
                 gc.enable()
 
-    def _warm_up(self, name: str) -> float:
-        """Run until two times in a row agree within 10%; return the seconds of one call."""
+    def _warm_up(self, name: str) -> tuple[float, float]:
+        """Run until two times in a row agree within 10%.
+
+        Returns:
+            The seconds of one call by the clock, and with all that it takes beside.
+        """
+        self.launching[name] = []
         started, previous = time.perf_counter(), math.inf
         while True:
+            began = time.perf_counter()
             seconds = self._sample(name, 1)
+            whole = time.perf_counter() - began
             settled = abs(seconds - previous) <= 0.1 * seconds
             if settled or time.perf_counter() - started > WARM_UP_SECONDS:
-                return seconds
+                return seconds, max(whole, seconds)
             previous = seconds
 
     def _sample(self, name: str, repeats: int) -> float:
         """Seconds of one call, over ``repeats`` calls in a row."""
         self.announce(name)
-        call = self.laps[name](repeats)
-        if self.device.startswith("cuda"):
-            return _cuda_seconds(call, repeats)
-        started = time.perf_counter_ns()
-        for _ in range(repeats):
-            call()
-        return max(1, time.perf_counter_ns() - started) / repeats * 1e-9
-
-
-def _cuda_seconds(call: Callable[[], object], repeats: int) -> float:
-    start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    start.record()
-    for _ in range(repeats):
-        call()
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / repeats * 1e-3
+        sample = self.clock.sample(self.laps[name](repeats), repeats)
+        self.launching[name].append(sample.launching)
+        return sample.seconds

@@ -15,7 +15,15 @@ from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Cell
 
-__all__ = ["CHOICES", "DEFAULT_TIMEOUT", "PRESETS", "Selection", "expand", "selection_for"]
+__all__ = [
+    "CHOICES",
+    "DEFAULT_TIMEOUT",
+    "PRESETS",
+    "SINGLE",
+    "Selection",
+    "expand",
+    "selection_for",
+]
 
 #: Axes that take one of a few values.
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -25,6 +33,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "modes": ("eager", "compiled"),
 }
 DEFAULT_TIMEOUT = 120.0
+#: Fields of the selection that are no axis: they take one value.
+SINGLE = ("budget", "precision", "baseline", "cache", "launches")
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,13 @@ class Selection:
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
         options: Values to sweep, by the name of the option.
-        budget: Seconds that one race of the speed suite may take.
+        budget: Seconds that one race may take.
+        precision: The half-width wanted for the interval of a ratio, as a share: 0.03 for ±3%.
+        baseline: What rivals are compared with, as ``variant:forward``; empty for the fixed one
+            of each kind.
+        cache: ``warm``, or ``cold`` where caches are emptied before each call; empty for warm on
+            the CPU and cold on a GPU, as is the custom there.
+        launches: How often a race is repeated, each time in a new process.
     """
 
     kinds: tuple[str, ...] = ()
@@ -77,6 +93,14 @@ class Selection:
     threads: tuple[int, ...] = (1,)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0
+    precision: float = 0.03
+    baseline: str = ""
+    cache: str = ""
+    launches: int = 1
+
+    def is_cold(self, device: str) -> bool:
+        """Whether caches are emptied before each call on this device."""
+        return self.cache == "cold" or (not self.cache and device.startswith("cuda"))
 
     def chosen(self, catalog: Catalog) -> tuple[Variant, ...]:
         """The variants that the names, kinds and tags select.
@@ -116,6 +140,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "accuracy": {**_ACCURACY, "seq_lens": (96,)},
         "gradient": {**_ACCURACY, "seq_lens": (96,), "patterns": ("self", "causal_self")},
         "memory": {"patterns": ("self",)},
+        "scaling": {"seq_lens": (128, 256, 512, 1024, 2048), "patterns": ("self",)},
         "speed": {},
     },
     "standard": {
@@ -127,6 +152,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "scaling": {"patterns": ("self", "causal_self")},
         "speed": {"directions": ("forward", "backward", "training")},
     },
     "full": {
@@ -150,6 +176,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
         "memory": {"modes": ("eager",)},
+        "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},
     },
 }
@@ -181,11 +208,24 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
             )
     for value in selection.devices:
         _require_device(value)
+    _check_plain(selection)
     for name in _SIZES:
         for value in getattr(selection, name):
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name}: got {value!r}, expected integers of at least 1")
     return selection
+
+
+def _check_plain(selection: Selection) -> None:
+    """What has one value."""
+    if selection.cache not in ("", "warm", "cold"):
+        raise UsageError(f"cache: got {selection.cache!r}, expected warm or cold")
+    if not 0 < selection.precision < 1:
+        raise UsageError(
+            f"precision: got {selection.precision!r}, expected a share such as 0.03 for 3%"
+        )
+    if not isinstance(selection.launches, int) or selection.launches < 1:
+        raise UsageError(f"launches: got {selection.launches!r}, expected a number of at least 1")
 
 
 def _require_device(name: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import BakeoffError, UnknownNameError, did_you_mean
 from bakeoff.suites.records import Cell, Record
 from bakeoff.suites.selection import Selection
+
+if TYPE_CHECKING:
+    from bakeoff.suites.store import Store
 
 __all__ = ["Job", "Suite", "suites_of"]
 
@@ -27,12 +30,20 @@ class Job:
         settings: What the suite needs besides, plain values (a time budget, a baseline).
         catalog: Where the worker finds the variants.
         announce: To be called before a cell is run: if the process dies, that cell is blamed.
+        ask: Called in the main process just before the job runs, with the store and the digest
+            of the job's environment, for more settings: what earlier jobs have stored.
+        fresh: Whether it needs a process of its own, started anew and not forked: a fork has the
+            memory layout of its parent, which is one of the things that differ between launches.
+        for_others: Whether it only serves other jobs: every shard has it.
     """
 
     cells: tuple[Cell, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     catalog: Catalog = field(default_factory=lambda: Catalog({}), repr=False)
     announce: Callable[[Cell], None] = field(default=_silent, repr=False)
+    ask: Callable[[Store, str], Mapping[str, Any]] | None = field(default=None, repr=False)
+    fresh: bool = False
+    for_others: bool = False
 
     @property
     def suite(self) -> str:

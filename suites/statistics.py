@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["Estimate", "median", "median_ratio", "rounds_for"]
+__all__ = [
+    "Estimate",
+    "floor_of",
+    "median",
+    "median_ratio",
+    "reached",
+    "rounds_for",
+    "spread",
+]
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -65,6 +73,40 @@ def median_ratio(
         2.0
     """
     return median(samples / baseline, seed)
+
+
+def floor_of(twin: Estimate) -> float:
+    """The farthest from 1 that a baseline's ratio to itself may lie, as a ratio above 1.
+
+    Example:
+        >>> floor_of(Estimate(1.01, 0.98, 1.02, 20)) == 1 / 0.98
+        True
+    """
+    return math.exp(max(abs(math.log(twin.low)), abs(math.log(twin.high))))
+
+
+def reached(ratio: Estimate) -> float:
+    """The half-width of a ratio's interval, as a share: the wider side.
+
+    Example:
+        >>> round(reached(Estimate(2.0, 1.9, 2.06, 20)), 3)
+        0.053
+    """
+    return max(ratio.high / ratio.value, ratio.value / ratio.low) - 1
+
+
+def spread(samples: NDArray[np.float64]) -> float:
+    """How far single samples lie from their median, as a share.
+
+    The median absolute deviation of the logarithms, scaled to be the standard deviation where
+    they are normal: a few wild samples don't change it.
+
+    Example:
+        >>> round(spread(np.array([1.0, 1.1, 0.9, 1.0, 50.0])), 2)
+        0.15
+    """
+    logs = np.log(samples)
+    return math.expm1(1.4826 * float(np.median(np.abs(logs - np.median(logs)))))
 
 
 def rounds_for(precision: float, pilot: NDArray[np.float64]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import mmap
 import os
 import selectors
@@ -29,6 +30,8 @@ __all__ = ["Limits", "Outcome", "Supervisor"]
 LOOK_SECONDS = 0.2
 #: torch and the plugins must be imported within this time.
 START_SECONDS = 120.0
+#: A job that prints more is killed before it fills the disk.
+MOST_OUTPUT_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,23 @@ class Supervisor:
     Args:
         catalog: What workers must load.
         limits: What a job may use.
+        variables: Environment variables that workers get beside those of this process.
     """
 
-    def __init__(self, catalog: Catalog, limits: Limits) -> None:
+    def __init__(
+        self, catalog: Catalog, limits: Limits, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.catalog, self.limits = catalog, limits
+        self.variables = dict(variables or {})
+        #: Seconds that suites were measuring, over all jobs.
+        self.measuring = 0.0
+        self._began = math.inf
         self._folder = tempfile.TemporaryDirectory(prefix="bakeoff-")
         self._place = Path(self._folder.name) / "place"
         self._output = Path(self._folder.name) / "output"
         self._worker: subprocess.Popen[bytes] | None = None
         self._child: int | None = None
+        self._forks = False
 
     def run(
         self, job: Job, store: Callable[[Record], None], look: Callable[[Cell], None]
@@ -86,7 +97,8 @@ class Supervisor:
             look: Called now and then with the cell that is running.
         """
         self._place.write_bytes(bytes(PLACE.size))
-        forking = hasattr(os, "fork") and job.cells[0].case.device == "cpu"
+        on_cpu = job.cells[0].case.device == "cpu"
+        forking = hasattr(os, "fork") and on_cpu and not job.fresh
         worker = self._started(forking)
         request = json.dumps(self._request(job)).encode() + b"\n"
         try:
@@ -97,6 +109,7 @@ class Supervisor:
             self.close_worker()
             return Outcome(Status.CRASHED, f"the worker could not be reached: {error}")
         outcome = self._watch(worker, job, store, look)
+        self.measuring += max(0.0, time.monotonic() - self._began)
         if not forking:
             self.close_worker()
         return outcome
@@ -108,9 +121,7 @@ class Supervisor:
 
     def close_worker(self) -> None:
         """Kill the worker with its child, and wait for it."""
-        if self._child is not None:
-            _kill_group(self._child)
-            self._child = None
+        self._reap()
         if self._worker is not None:
             _kill_group(self._worker.pid)
             self._worker.communicate()
@@ -123,7 +134,9 @@ class Supervisor:
         self.close()
 
     def _started(self, forking: bool) -> subprocess.Popen[bytes]:
-        if self._worker is None or self._worker.poll() is not None:
+        if self._worker is not None and (self._forks != forking or self._worker.poll() is not None):
+            self.close_worker()
+        if self._worker is None:
             # -P: a file in the working directory must not pass for a module of ours.
             command = [sys.executable, "-P", "-m", "bakeoff.suites.worker"]
             self._worker = subprocess.Popen(
@@ -132,8 +145,13 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the main process
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env={
+                    **os.environ,
+                    **self.variables,
+                    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                },
             )
+            self._forks = forking
             if not forking:
                 self._child = self._worker.pid
         return self._worker
@@ -143,7 +161,7 @@ class Supervisor:
             "cells": [cell.to_json() for cell in job.cells],
             "settings": dict(job.settings),
             "plugins": list(self.catalog.sources),
-            "entry_points": True,
+            "skip": sorted({self.catalog.origins[name] for name in self.catalog.unclean}),
             "added": _pickled(self.catalog),
             "path": [p for p in sys.path if p],
             "place": str(self._place),
@@ -162,6 +180,7 @@ class Supervisor:
         outcome: Outcome | None = None
         last_place, last_sign = (0, 0), time.monotonic()
         patience = max(START_SECONDS, self.limits.timeout)
+        self._began = math.inf
         for event in self._events(worker):
             place = self._running()
             if place != last_place or event:
@@ -173,18 +192,23 @@ class Supervisor:
             elif "record" in event:
                 row = event["record"] | {"status": Status(event["record"]["status"])}
                 store(Record(job.cells[event["cell"]], **row))
+            elif "measuring" in event:
+                self._began = time.monotonic()
             elif "done" in event:
                 outcome = Outcome(Status.OK)
             elif "failed" in event:
                 outcome = Outcome(Status(event["failed"]), event["reason"], place[1])
             elif "exit" in event:
-                self._child = None
+                self._reap()
                 return outcome or self._ended(event["exit"], place[1])
             if time.monotonic() - last_sign > patience:
                 self.close_worker()
-                return Outcome(
-                    Status.TIMEOUT, f"no result within {patience:g} s, it was killed", place[1]
-                )
+                reason = f"no result within {patience:g} s, it was killed"
+                return Outcome(Status.TIMEOUT, reason, place[1])
+            if self._printed() > MOST_OUTPUT_BYTES:
+                self.close_worker()
+                reason = f"it printed more than {MOST_OUTPUT_BYTES // 2**20} MiB, it was killed"
+                return Outcome(Status.CRASHED, reason, place[1])
         code = worker.wait()
         self.close_worker()
         return outcome or self._ended(code, self._running()[1])
@@ -212,6 +236,18 @@ class Supervisor:
         with self._place.open("rb") as file:
             announced, index = PLACE.unpack(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return announced, index
+
+    def _reap(self) -> None:
+        """Kill what a job that has ended may have left: processes that it started."""
+        if self._child is not None:
+            _kill_group(self._child)
+            self._child = None
+
+    def _printed(self) -> int:
+        try:
+            return self._output.stat().st_size
+        except OSError:
+            return 0
 
     def _ended(self, code: int, blamed: int) -> Outcome:
         """What an exit that nobody announced means."""

@@ -69,7 +69,7 @@ def load_catalog(request: Mapping[str, Any]) -> Catalog:
     """The catalog that the main process sees: the same plugins, and what a notebook added."""
     import cloudpickle
 
-    catalog = discover(request["plugins"], entry_points=request["entry_points"], pyproject=False)
+    catalog = discover(request["plugins"], pyproject=False, skip=request["skip"])
     added = cloudpickle.loads(base64.b64decode(request["added"]))
     return catalog.with_variants(*added)
 
@@ -111,6 +111,7 @@ def _job(request: Mapping[str, Any], emit: Emit) -> None:
         catalog = load_catalog(request)
         suite = suites_of(catalog, [cells[0].suite])[cells[0].suite]
         job = Job(cells, request["settings"], catalog, announce)
+        emit({"measuring": True})
         for record in suite.measure(job):
             emit({"cell": index[record.cell], "record": _row(record)})
     except BaseException as error:  # a plugin may raise SystemExit
@@ -167,7 +168,11 @@ def _die_with_parent() -> None:
 
 
 def _import_built_in() -> None:
-    """Import our own plugins, which compute nothing at import, once for all children."""
+    """Import our own plugins, which compute nothing at import, once for all children.
+
+    So with what a suite imports late, which would take each child a third of a second.
+    """
+    importlib.import_module("scipy.optimize")
     for name in BUILT_IN:
         package = importlib.import_module(name)
         for info in pkgutil.walk_packages(package.__path__, f"{name}."):

@@ -7,13 +7,12 @@ from itertools import groupby
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
-from bakeoff.registry.variants import Variant
 from bakeoff.suites.calls import Call
 from bakeoff.suites.peaks import peak_bytes, saved_bytes
-from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.records import Cell, Record, whole_cell
+from bakeoff.suites.rivals import prepared
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
-from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of
 
 NAME, VERSION = "memory", 1
@@ -30,19 +29,17 @@ def measure(job: Job) -> Iterator[Record]:
     """Peak and saved bytes of each cell."""
     for cell in job.cells:
         job.announce(cell)
-        variant = job.catalog[cell.variant]
-        reason = why_not(variant, cell.forward, cell.case)
-        if reason:
-            yield whole_cell(cell, Status.UNSUPPORTED, reason)
+        call = prepared(job.catalog, cell)
+        if isinstance(call, Record):
+            yield call
             continue
         try:
-            yield from _records(cell, variant)
+            yield from list(_records(cell, call))
         except Exception as error:
             yield whole_cell(cell, status_of(error), brief(error))
 
 
-def _records(cell: Cell, variant: Variant) -> Iterator[Record]:
-    call = Call.of(variant, cell)
+def _records(cell: Cell, call: Call) -> Iterator[Record]:
     run = call.forward if cell.case.direction == "forward" else call.training
     # Saved bytes first: the hooks see every tensor that the graph keeps, exactly.
     saved = saved_bytes(call.output) if cell.case.direction == "training" else None

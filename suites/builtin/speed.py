@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,98 +10,130 @@ from typing import Any
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.suites.calls import Call
+from bakeoff.suites.clocks import clock_for
+from bakeoff.suites.machine import (
+    MACHINE,
+    Rates,
+    Work,
+    machine_cells,
+    rate_of,
+    rates_in,
+    reference_kernel,
+)
 from bakeoff.suites.race import Race
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.rivals import (
+    BASELINES,
+    TWIN,
+    baseline_for,
+    baseline_of,
+    options_of,
+    prepared,
+)
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
-from bakeoff.suites.statistics import Estimate, median, median_ratio
-from bakeoff.suites.tensors import why_not
+from bakeoff.suites.statistics import Estimate, floor_of, median, median_ratio, reached, spread
 from bakeoff.suites.verdicts import brief, status_of
 
-NAME, VERSION = "speed", 1
+NAME, VERSION = "speed", 2
 
-#: What the rivals of each kind are compared with.
-BASELINES = {
-    "activation": "relu:torch",
-    "attention": "scaled_dot_product:sdpa",
-    "connection": "residual:reference",
-}
-#: The baseline again, as a rival of itself: how far apart two equals come out.
-TWIN = "the baseline again"
+KERNEL = "the reference kernel"
+#: The share of a GPU sample in which the CPU was still launching, above which that was timed.
+LAUNCH_BOUND = 0.9
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
-    """One job a case, with all its rivals."""
+    """What the machine can do, and one job a case, with all its rivals."""
     races: dict[str, list[Cell]] = {}
     for cell in expand(NAME, VERSION, catalog, selection):
         # Options differ from variant to variant; everything else makes the case.
         races.setdefault(repr(replace(cell.case, options={})), []).append(cell)
+    yield from _machine_jobs(cells[0] for cells in races.values())
     for cells in races.values():
-        baseline = BASELINES[cells[0].case.kind]
-        yield Job(tuple(cells), {"budget": selection.budget, "baseline": baseline})
+        case = cells[0].case
+        baseline = baseline_of(catalog, case.kind, selection.baseline)
+        cold = selection.is_cold(case.device)
+        extra: dict[str, Any] = {"baseline": baseline} if baseline != BASELINES[case.kind] else {}
+        extra |= {"cache": "cold"} if cold else {}
+        settings = {
+            "baseline": baseline,
+            "budget": selection.budget,
+            "precision": selection.precision,
+            "cold": cold,
+        }
+        ask = partial(rates_in, case.device, case.dtype, case.threads)
+        for launch in range(1, selection.launches + 1):
+            several = {"launch": launch} if selection.launches > 1 else {}
+            own = tuple(replace(cell, extra={**extra, **several}) for cell in cells)
+            yield Job(own, settings, ask=ask, fresh=selection.launches > 1)
+
+
+def _machine_jobs(cells: Iterable[Cell]) -> Iterator[Job]:
+    """One for each device and number of threads."""
+    wanted: dict[tuple[str, int], dict[str, None]] = {}
+    for cell in cells:
+        wanted.setdefault((cell.case.device, cell.case.threads), {})[cell.case.dtype] = None
+    for (device, threads), dtypes in wanted.items():
+        found = [machine_cells(NAME, VERSION, device, dtype, threads) for dtype in dtypes]
+        yield Job(tuple(cell for each in found for cell in each), for_others=True)
 
 
 def measure(job: Job) -> Iterator[Record]:
     """Prepare every rival, race those that run, and give each its records."""
+    if job.cells[0].variant == MACHINE:
+        yield from _machine(job)
+        return
     calls: dict[Cell, Call] = {}
     for cell in job.cells:
         job.announce(cell)
-        prepared = _prepare(job.catalog, cell)
-        if isinstance(prepared, Record):
-            yield prepared
+        call = prepared(job.catalog, cell)
+        if isinstance(call, Record):
+            yield call
         else:
-            calls[cell] = prepared
+            calls[cell] = call
     if calls:
         yield from _race(job, calls)
 
 
-def _prepare(catalog: Catalog, cell: Cell) -> Call | Record:
-    variant = catalog[cell.variant]
-    reason = why_not(variant, cell.forward, cell.case)
-    if reason:
-        return whole_cell(cell, Status.UNSUPPORTED, reason)
-    try:
-        return Call.of(variant, cell)
-    except Exception as error:
-        return whole_cell(cell, status_of(error), brief(error))
+def _machine(job: Job) -> Iterator[Record]:
+    for cell in job.cells:
+        job.announce(cell)
+        try:
+            yield rate_of(cell)
+        except Exception as error:
+            yield whole_cell(cell, status_of(error), brief(error))
 
 
 def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
-    label = job.settings["baseline"]
-    laps = {cell.label + _options(cell): call.timed for cell, call in calls.items()}
+    label, device = job.settings["baseline"], job.cells[0].case.device
+    laps = {cell.label + options_of(cell): call.timed for cell, call in calls.items()}
     cells = dict(zip(laps, calls, strict=True))
-    baseline = _baseline(job, calls)
+    kernel = reference_kernel(device)
+    laps[KERNEL] = lambda repeats: kernel
+    rival = next((cell for cell in calls if cell.label == label), None)
+    baseline = calls[rival] if rival else baseline_for(job.catalog, next(iter(calls)), label)
     if isinstance(baseline, Call):
         laps[label] = laps[TWIN] = baseline.timed
-        reference = label
-    else:
-        reference = next(iter(laps))
     race = Race(
         laps,
-        reference,
-        twin=TWIN,
+        label if label in laps else KERNEL,
+        steady=(TWIN, KERNEL),
         budget=job.settings["budget"],
-        device=job.cells[0].case.device,
+        precision=job.settings["precision"],
+        clock=clock_for(device, job.settings["cold"]),
         seed=job.cells[0].case.seed,
         announce=partial(_announce, job, cells),
     )
     race.run()
-    floor = median_ratio(*race.paired(TWIN)) if isinstance(baseline, Call) else None
     for name, cell in cells.items():
-        own, paired = race.paired(name)
-        yield from _time_records(cell, median(own))
-        if calls[cell].compile_seconds is not None:
-            yield Record(cell, "compile_time", calls[cell].compile_seconds, "s", n=1)
-        if floor:
-            yield _record(cell, "ratio", median_ratio(own, paired), reason=f"to {label}")
-            yield _noise_floor(cell, floor)
+        yield from _time_records(cell, race, name)
+        if isinstance(baseline, Call):
+            yield from _ratio_records(cell, race, name, job.settings)
         else:
-            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=str(baseline))
-
-
-def _options(cell: Cell) -> str:
-    """Tells apart the rivals of one variant in a sweep of its options."""
-    return "".join(f" {name}={value}" for name, value in cell.case.options.items())
+            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=baseline)
+        yield from _compile_records(cell, calls[cell])
+        if cell.case.direction == "forward":
+            yield from _roofline(job, cell, calls[cell], median(race.paired(name)[0]))
 
 
 def _announce(job: Job, names: dict[str, Cell], name: str) -> None:
@@ -110,35 +141,63 @@ def _announce(job: Job, names: dict[str, Cell], name: str) -> None:
         job.announce(names[name])
 
 
-def _baseline(job: Job, calls: dict[Cell, Call]) -> Call | str:
-    """The baseline on the same case, one of the rivals or not; or why there is none."""
-    label = job.settings["baseline"]
-    name, _, forward = label.partition(":")
-    rival = next((cell for cell in calls if cell.label == label), next(iter(calls)))
-    if rival.label == label:
-        return calls[rival]
-    if name not in job.catalog:
-        return f"the baseline {label} is not registered"
-    variant = job.catalog[name]
-    case = replace(rival.case, options=dict(variant.options))
-    prepared = _prepare(job.catalog, replace(rival, variant=name, forward=forward, case=case))
-    if isinstance(prepared, Record):
-        return f"the baseline {label} does not run here: {prepared.reason}"
-    return prepared
+def _time_records(cell: Cell, race: Race, name: str) -> Iterator[Record]:
+    own, kernel = race.paired(name, KERNEL)
+    seconds = median(own)
+    launching = sorted(race.launching[name])[len(race.launching[name]) // 2]
+    told = "launches dominate: the GPU waited for the CPU" if launching > LAUNCH_BOUND else ""
+    yield _record(cell, "time", seconds, "s", reason=told)
+    yield Record(cell, "spread", spread(own), n=len(own))
+    yield _record(cell, "tokens_per_second", _rate(cell.case.shape.tokens, seconds), "1/s")
+    yield _record(cell, "kernel_ratio", median_ratio(own, kernel))
 
 
-def _time_records(cell: Cell, seconds: Estimate) -> Iterator[Record]:
-    yield _record(cell, "time", seconds, "s")
-    tokens = cell.case.shape.tokens
-    # The interval turns round: the longest time is the lowest rate.
-    rate = Estimate(tokens / seconds.value, tokens / seconds.high, tokens / seconds.low, seconds.n)
-    yield _record(cell, "tokens_per_second", rate, "1/s")
+def _ratio_records(cell: Cell, race: Race, name: str, settings: Any) -> Iterator[Record]:
+    ratio = median_ratio(*race.paired(name))
+    yield _record(cell, "ratio", ratio, reason=f"to {settings['baseline']}")
+    floor = median_ratio(*race.paired(TWIN))
+    yield Record(cell, "noise_floor", floor_of(floor), n=floor.n)
+    asked, budget = settings["precision"], settings["budget"]
+    missed = f"asked for {asked:.3g}, not reached within {budget:g} s a race"
+    found = reached(ratio)
+    yield Record(cell, "precision", found, n=ratio.n, reason=missed if found > asked else "")
 
 
-def _noise_floor(cell: Cell, twin: Estimate) -> Record:
-    """The farthest from 1 that the baseline's ratio to itself may lie, as a ratio above 1."""
-    floor = math.exp(max(abs(math.log(twin.low)), abs(math.log(twin.high))))
-    return Record(cell, "noise_floor", floor, n=twin.n)
+def _compile_records(cell: Cell, call: Call) -> Iterator[Record]:
+    if call.compile_seconds is not None:
+        yield Record(cell, "compile_time", call.compile_seconds, "s", n=1)
+        yield Record(cell, "graph_breaks", float(call.graph_breaks))
+
+
+def _roofline(job: Job, cell: Cell, call: Call, seconds: Estimate) -> Iterator[Record]:
+    """How near a forward comes to what the machine could do at the least."""
+    forward = job.catalog[cell.variant].forward(cell.forward)
+    try:
+        flops = forward.flops(cell.case) if forward.flops else call.branch_flops
+        moved = forward.min_bytes(cell.case) if forward.min_bytes else call.least_bytes
+    except Exception as error:
+        yield Record(cell, "roofline_fraction", status=Status.FAILED, reason=brief(error))
+        return
+    if flops:
+        yield _record(cell, "flops_per_second", _rate(flops, seconds), "1/s")
+    elif cell.case.kind == "attention":
+        reason = "this forward declares no FLOPs"
+        yield Record(cell, "roofline_fraction", status=Status.UNSUPPORTED, reason=reason)
+        return
+    if "rates" not in job.settings:
+        reason = "what the machine can do could not be measured"
+        yield Record(cell, "roofline_fraction", status=Status.UNSUPPORTED, reason=reason)
+        return
+    found = job.settings["rates"]
+    rates = Rates(found["flops_per_second"], tuple(map(tuple, found["copies"])))
+    least, limit = rates.least_seconds(Work(flops, moved), cold=job.settings["cold"])
+    yield _record(cell, "roofline_fraction", _rate(least, seconds), reason=f"{limit} binds")
+
+
+def _rate(amount: float, seconds: Estimate) -> Estimate:
+    """The interval turns round: the longest time is the lowest rate."""
+    ends = (amount / seconds.value, amount / seconds.high, amount / seconds.low)
+    return Estimate(*ends, seconds.n)
 
 
 def _record(cell: Cell, metric: str, estimate: Estimate, unit: str = "", **more: Any) -> Record:
