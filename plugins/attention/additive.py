@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bakeoff import (
     Attention,
+    Case,
     Forward,
     Metadata,
     Paper,
@@ -19,6 +20,7 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._costs import pair_flops
 
 #: Elements of the hidden layer that the blocked forward holds at once: 4 MiB in float32.
 BLOCK_ELEMENTS = 2**20
@@ -105,14 +107,21 @@ def parameters(shape: Shape, generator: torch.Generator | None) -> Mapping[str, 
     }
 
 
+def flops(case: Case) -> float:
+    """Both projections, and over the visible pairs a product with w and one with the values."""
+    shape = case.attention_shape
+    rows = shape.batch * shape.heads * (shape.q_len + shape.k_len)
+    return 2.0 * rows * shape.head_dim**2 + pair_flops(case)
+
+
 @hookimpl
 def bakeoff_variants() -> Iterable[Attention]:
     """Additive attention."""
     yield Attention(
         "additive",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
-            "blocked": Forward(blocked, complexity="N^2", memory="N"),
+            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=flops),
+            "blocked": Forward(blocked, complexity="N^2", memory="N", flops=flops),
         },
         parameters=parameters,
         metadata=Metadata(

@@ -15,6 +15,7 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
 
 
@@ -51,8 +52,8 @@ def bakeoff_variants() -> Iterable[Attention]:
     yield Attention(
         "dot_product",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
-            "sdpa": Forward(sdpa, complexity="N^2", memory="N"),
+            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
+            "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=pair_flops),
         },
         metadata=Metadata(
             title="Dot-product attention",

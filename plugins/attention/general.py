@@ -10,6 +10,7 @@ from torch import nn
 
 from bakeoff import (
     Attention,
+    Case,
     Forward,
     Identity,
     Metadata,
@@ -19,6 +20,7 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
 
 
@@ -57,14 +59,20 @@ def parameters(shape: Shape, generator: torch.Generator | None) -> Mapping[str, 
     return {"weight": nn.Parameter(weight / math.sqrt(shape.head_dim))}
 
 
+def flops(case: Case) -> float:
+    """The queries times W, and the two products of attention."""
+    shape = case.attention_shape
+    return 2.0 * shape.batch * shape.heads * shape.q_len * shape.head_dim**2 + pair_flops(case)
+
+
 @hookimpl
 def bakeoff_variants() -> Iterable[Attention]:
     """General attention."""
     yield Attention(
         "general",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
-            "sdpa": Forward(sdpa, complexity="N^2", memory="N"),
+            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=flops),
+            "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=flops),
         },
         parameters=parameters,
         identities=(

@@ -11,6 +11,7 @@ from torch import nn
 
 from bakeoff import (
     Attention,
+    Case,
     Forward,
     Identity,
     Metadata,
@@ -20,6 +21,7 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
 
 
@@ -111,14 +113,22 @@ def _identity_weights(shape: Shape) -> Mapping[str, torch.Tensor]:
     return {f"w_{name}": torch.eye(shape.heads * shape.head_dim) for name in names}
 
 
+def flops(case: Case) -> float:
+    """Four projections over all heads, and the two products of attention."""
+    shape = case.attention_shape
+    keys, values = shape.heads * shape.head_dim, shape.heads * shape.value_dim
+    both = shape.q_len + shape.k_len
+    return 2.0 * shape.batch * both * (keys**2 + values**2) + pair_flops(case)
+
+
 @hookimpl
 def bakeoff_variants() -> Iterable[Attention]:
     """Multi-head attention."""
     yield Attention(
         "multi_head",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
-            "sdpa": Forward(sdpa, complexity="N^2", memory="N"),
+            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=flops),
+            "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=flops),
         },
         parameters=parameters,
         identities=(

@@ -9,7 +9,6 @@ import torch
 
 from bakeoff import (
     Attention,
-    Case,
     Forward,
     Metadata,
     Paper,
@@ -17,6 +16,7 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
 
 
@@ -48,21 +48,14 @@ def sdpa(
     return fused_attention(q, k, v, mask, causal, scale)
 
 
-def flops(case: Case) -> float:
-    """Two matrix products over the visible pairs, two operations a multiply-add."""
-    shape = case.attention_shape
-    products = shape.head_dim + shape.value_dim
-    return 2.0 * shape.batch * shape.heads * case.visible_pairs * products
-
-
 @hookimpl
 def bakeoff_variants() -> Iterable[Attention]:
     """Scaled dot-product attention."""
     yield Attention(
         "scaled_dot_product",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
-            "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=flops),
+            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
+            "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=pair_flops),
         },
         metadata=Metadata(
             title="Scaled dot-product attention",

@@ -19,6 +19,7 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._costs import pair_flops
 
 #: Queries in a block. A block reads BLOCK + 2·window keys: small blocks waste little of that, and
 #: large ones pay less for each call; 64 was the best of 32 to 256 forward and training together.
@@ -125,7 +126,7 @@ def bakeoff_variants() -> Iterable[Attention]:
     yield Attention(
         "sliding_window",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
+            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
             "chunked": Forward(chunked, masks="keys", complexity="N", memory="N", flops=flops),
         },
         options={"window": 128},
