@@ -27,6 +27,7 @@ ARROWS = {
     "reports": (
         "bakeoff.registry",
         "bakeoff.reports",
+        "bakeoff.suites.differences",
         "bakeoff.suites.records",
         "bakeoff.suites.store",
     ),

@@ -168,7 +168,12 @@ def test_an_error_of_ours_is_a_message_and_status_2(tmp_path: Path) -> None:
 def test_doctor(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import no_such_module\n")
     told = bakeoff_cli("doctor", cwd=tmp_path).stdout
-    for words in ("torch", "cpu", "No plugin has a problem.", "accuracy, gradient, memory, speed"):
+    for words in (
+        "torch",
+        "cpu",
+        "No plugin has a problem.",
+        "accuracy, gradient, memory, scaling, speed",
+    ):
         assert words in told
     bad = bakeoff_cli("doctor", "--plugin", "broken.py", cwd=tmp_path, status=1).stdout
     assert "broken.py: import failed: ModuleNotFoundError: No module named 'no_such_module'" in bad

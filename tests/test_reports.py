@@ -19,6 +19,7 @@ from bakeoff.reports.document import Chart, Grid, document
 from bakeoff.reports.page import page
 from bakeoff.reports.tables import Table, difference, leaders
 from bakeoff.reports.text import markdown, terminal
+from bakeoff.suites.identity import Identified
 from bakeoff.suites.records import Status
 from bakeoff.suites.store import Results, Store
 
@@ -87,7 +88,7 @@ def test_the_planted_winner_would_have_won(tmp_path: Path) -> None:
             kept = [
                 replace(r, status=Status.OK) if r.status == Status.WRONG else r for r in records
             ]
-            store.add(str(i), cell, kept, {"cpu": "one"})
+            store.add(Identified(str(i), "", "", {"cpu": "one"}), cell, kept)
     table = causal(contents_of(Results(tmp_path / "right.sqlite")))
     assert WRONG in table.rivals
     assert table.entries[WRONG, 128].value == pytest.approx(0.2, rel=0.03)
