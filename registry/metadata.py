@@ -10,7 +10,7 @@ from typing import Any
 
 from bakeoff.registry.frozen import FrozenMap
 
-__all__ = ["PROPERTIES", "TAGS", "Metadata", "Paper"]
+__all__ = ["PROPERTIES", "SECTIONS", "TAGS", "Metadata", "Paper"]
 
 #: Every known tag, grouped by the question that it answers.
 TAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -54,6 +54,27 @@ TAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "mobile",
             "very_deep",
         ),
+    }
+)
+
+#: The sections of the textbook, in its order: each variant stands in one, or in none.
+SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "activation": (),
+        "attention": (
+            "scoring",  # additive, dot-product, multi-head
+            "scope",  # self, cross, global, local
+            "soft and hard",
+            "sparse",
+            "memory-augmented",
+            "low-rank",
+            "dynamic",
+            "efficient",
+            "hierarchical",
+            "hybrid",
+            "beyond the textbook",
+        ),
+        "connection": ("skip connections",),
     }
 )
 
@@ -149,6 +170,7 @@ class Metadata:
         weaknesses: Likewise.
         use_when: One sentence: the scene in which to take this variant.
         tags: Names from :data:`TAGS`.
+        section: Where the textbook treats it, from :data:`SECTIONS` of the kind; empty for none.
         paper: Where it was first described; None for what is not published yet.
         properties: Names from :data:`PROPERTIES` of the kind; each is measured.
         unused: Arguments of the kind that this variant has no use for, such as ``scale``.
@@ -162,6 +184,7 @@ class Metadata:
     weaknesses: tuple[str, ...]
     use_when: str
     tags: tuple[str, ...]
+    section: str = ""
     paper: Paper | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from bakeoff.registry.errors import did_you_mean, typed
-from bakeoff.registry.metadata import PROPERTIES, TAGS, Metadata, Paper
+from bakeoff.registry.metadata import PROPERTIES, SECTIONS, TAGS, Metadata, Paper
 from bakeoff.registry.problems import Fault
 from bakeoff.registry.shapes import PATTERNS
 from bakeoff.registry.trial import trial_faults
@@ -72,6 +72,10 @@ def _metadata_faults(variant: Variant) -> Iterator[Fault]:
         if not values and name in ("strengths", "weaknesses", "tags"):
             yield Fault(f"metadata.{name}", typed(values), "at least one")
     yield from _tag_faults(metadata.tags)
+    sections = SECTIONS[variant.kind]
+    if metadata.section != "" and metadata.section not in sections:
+        hint = did_you_mean(str(metadata.section), sections)
+        yield Fault("metadata.section", typed(metadata.section), f"a known section; {hint}")
     for alias in _texts(metadata.aliases):
         if not SNAKE_CASE.fullmatch(alias):
             yield Fault("metadata.aliases", typed(alias), "lower_snake_case")

@@ -101,6 +101,10 @@ BROKEN: dict[str, tuple[str, str]] = {
         changed(('tags=("soft",)', 'tags=("sof",)')),
         "metadata.tags: got 'sof' (str), expected a known tag; did you mean soft?",
     ),
+    "unknown section": (
+        changed(("properties={", 'section="spars", properties={')),
+        "metadata.section: got 'spars' (str), expected a known section; did you mean sparse?",
+    ),
     "unknown property": (
         changed(('{"row_stochastic"', '{"row_stochastik"')),
         "metadata.properties: got 'row_stochastik' (str), expected a property of the kind "

@@ -136,6 +136,7 @@ def bakeoff_variants() -> Iterable[Attention]:
             ),
             use_when="Small decoders over short sources, and where unscaled products saturate.",
             tags=("additive", "soft", "learnable", "self", "cross", "global", "translation"),
+            section="scoring",
             paper=Paper(
                 title="Neural Machine Translation by Jointly Learning to Align and Translate",
                 authors=("Dzmitry Bahdanau", "Kyunghyun Cho", "Yoshua Bengio"),

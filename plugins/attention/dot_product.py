@@ -66,6 +66,7 @@ def bakeoff_variants() -> Iterable[Attention]:
             ),
             use_when="Queries and keys are small or normalised; else take the scaled form.",
             tags=("dot_product", "soft", "self", "cross", "global", "translation"),
+            section="scoring",
             paper=Paper(
                 title="Effective Approaches to Attention-based Neural Machine Translation",
                 authors=("Minh-Thang Luong", "Hieu Pham", "Christopher D. Manning"),

@@ -90,6 +90,7 @@ def bakeoff_variants() -> Iterable[Attention]:
             weaknesses=("D² parameters", "FLOPs grow with the square of the length"),
             use_when="Queries and keys come from different spaces, as decoder and encoder states.",
             tags=("bilinear", "soft", "learnable", "self", "cross", "global", "translation"),
+            section="scoring",
             paper=Paper(
                 title="Effective Approaches to Attention-based Neural Machine Translation",
                 authors=("Minh-Thang Luong", "Hieu Pham", "Christopher D. Manning"),

@@ -157,6 +157,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "language",
                 "vision",
             ),
+            section="scoring",
             paper=Paper(
                 title="Attention Is All You Need",
                 authors=(

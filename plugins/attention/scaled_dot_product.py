@@ -66,6 +66,7 @@ def bakeoff_variants() -> Iterable[Attention]:
             weaknesses=("FLOPs grow with the square of the length", "no sense of order by itself"),
             use_when="The sequence is short enough for the square: the default.",
             tags=("dot_product", "soft", "self", "cross", "global", "language", "vision"),
+            section="scoring",
             paper=Paper(
                 title="Attention Is All You Need",
                 authors=(

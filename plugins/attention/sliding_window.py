@@ -156,6 +156,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "long_context",
                 "language",
             ),
+            section="scope",
             paper=Paper(
                 title="Longformer: The Long-Document Transformer",
                 authors=("Iz Beltagy", "Matthew E. Peters", "Arman Cohan"),

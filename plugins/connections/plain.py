@@ -33,6 +33,7 @@ def bakeoff_variants() -> Iterable[Connection]:
             ),
             use_when="Shallow networks; a control beside any skip connection.",
             tags=("vision",),
+            section="skip connections",
             paper=Paper(
                 title="Deep Residual Learning for Image Recognition",
                 authors=("Kaiming He", "Xiangyu Zhang", "Shaoqing Ren", "Jian Sun"),

@@ -55,6 +55,7 @@ def bakeoff_variants() -> Iterable[Connection]:
             weaknesses=("activations grow along the skip path", "later layers change less"),
             use_when="Transformers: the default of today's language models.",
             tags=("skip", "norm", "learnable", "language", "very_deep"),
+            section="skip connections",
             paper=Paper(
                 title="On Layer Normalization in the Transformer Architecture",
                 authors=(

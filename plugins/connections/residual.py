@@ -36,6 +36,7 @@ def bakeoff_variants() -> Iterable[Connection]:
             ),
             use_when="Any network of more than a few layers: the default.",
             tags=("skip", "vision", "very_deep"),
+            section="skip connections",
             paper=Paper(
                 title="Deep Residual Learning for Image Recognition",
                 authors=("Kaiming He", "Xiangyu Zhang", "Shaoqing Ren", "Jian Sun"),
