@@ -140,7 +140,11 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "accuracy": {**_ACCURACY, "seq_lens": (96,)},
         "gradient": {**_ACCURACY, "seq_lens": (96,), "patterns": ("self", "causal_self")},
         "memory": {"patterns": ("self",)},
-        "scaling": {"seq_lens": (128, 256, 512, 1024, 2048), "patterns": ("self",)},
+        "scaling": {
+            "seq_lens": (128, 256, 512, 1024),
+            "patterns": ("self",),
+            "directions": ("forward",),
+        },
         "speed": {},
     },
     "standard": {

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Forward, Variant
-from bakeoff.suites.calls import Call
-from bakeoff.suites.clocks import clock_for
-from bakeoff.suites.counting import Count, counted, will_not_fit
-from bakeoff.suites.differences import difference
-from bakeoff.suites.growth import LEAST_LENGTHS, crossover, fit, grows_as, slope
-from bakeoff.suites.race import LEAST_ROUNDS, Race
+from bakeoff.suites.counting import Count, counted
+from bakeoff.suites.growth import grows_as, slope
+from bakeoff.suites.lengths import at_length, raced
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.rivals import TWIN, baseline_for, baseline_of
+from bakeoff.suites.rivals import baseline_of
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
-from bakeoff.suites.statistics import Estimate, floor_of, median, median_ratio
 from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of
 
@@ -33,12 +29,10 @@ COUNTING_SECONDS = 3.0
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
 MOST_FLOPS, LEAST_FLOPS = 1.05, 0.5
-#: An exponent whose interval is wider says nothing: it would not tell N from N².
-WIDEST = 2.0
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
-    """Counts of each forward, and a job for the times of each attention over all lengths.
+    """Counts of each forward, and a job for the times of all rivals of a case over all lengths.
 
     The costs of activations and connections are the same for every row, so that their times say
     nothing that one length does not; they are counted where a forward declares how they grow.
@@ -48,58 +42,60 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
         forward = catalog[cell.variant].forward(cell.forward)
         if cell.case.kind == "attention" or _declares(forward):
             groups.setdefault(repr(replace(cell, case=at_length(cell.case, 64))), []).append(cell)
-    counts = [_spanning(group, "counts", COUNTED) for group in groups.values()]
-    # Costs are counted on plain tensors of one dtype, whatever the mode.
-    seen = {repr(replace(c, case=replace(c.case, mode="eager", threads=1))): c for c in counts}
-    for _, cells in groupby(seen.values(), key=lambda c: (c.case.kind, c.case.device)):
+    counts = {repr(c): c for group in groups.values() for c in _counting(group)}
+    for _, cells in groupby(counts.values(), key=lambda c: (c.case.kind, c.case.device)):
         yield Job(tuple(cells))
+    races: dict[str, list[Cell]] = {}
     for group in groups.values():
         if group[0].case.kind == "attention":
-            lengths = sorted({cell.case.seq_len for cell in group})
-            settings = {"budget": selection.budget, "precision": selection.precision}
-            baseline = baseline_of(catalog, "attention", selection.baseline)
-            yield Job((_spanning(group, "times", lengths),), {**settings, "baseline": baseline})
-
-
-def at_length(case: Case, n: int) -> Case:
-    """The same case at another length; as many keys a query as before."""
-    shape = case.shape
-    if not isinstance(shape, Shape):
-        return replace(case, shape=replace(shape, seq_len=n))
-    if case.pattern == "decode":
-        return replace(case, shape=replace(shape, k_len=n))
-    keys = max(1, round(shape.k_len * n / shape.q_len))
-    return replace(case, shape=replace(shape, q_len=n, k_len=keys))
+            cell = _spanning(group[0], "times", sorted({c.case.seq_len for c in group}))
+            races.setdefault(repr(replace(cell.case, options={})), []).append(cell)
+    for rivals in races.values():
+        settings = {"budget": selection.budget, "precision": selection.precision}
+        baseline = baseline_of(catalog, "attention", selection.baseline)
+        yield Job(tuple(rivals), {**settings, "baseline": baseline})
 
 
 def _declares(forward: Forward) -> bool:
     return any((forward.complexity, forward.memory, forward.flops, forward.min_bytes))
 
 
-def _spanning(group: list[Cell], check: str, lengths: Iterable[int]) -> Cell:
+def _counting(group: list[Cell]) -> Iterator[Cell]:
+    """Operations are counted forward and bytes in training, on plain tensors, in any mode."""
+    for direction in ("forward", "training"):
+        case = replace(group[0].case, direction=direction, mode="eager", threads=1)
+        yield _spanning(replace(group[0], case=case), "counts", COUNTED)
+
+
+def _spanning(cell: Cell, check: str, lengths: Iterable[int]) -> Cell:
     """One cell for all lengths, at the place of the largest."""
     lengths = list(lengths)
     extra = {"check": check, "lengths": ",".join(map(str, lengths))}
-    return replace(group[0], case=at_length(group[0].case, lengths[-1]), extra=extra)
+    return replace(cell, case=at_length(cell.case, lengths[-1]), extra=extra)
 
 
 def measure(job: Job) -> Iterator[Record]:
-    """Counts or times, as the cell asks."""
+    """Counts or times, as the cells ask."""
+    able = []
     for cell in job.cells:
         job.announce(cell)
         variant = job.catalog[cell.variant]
         reason = why_not(variant, cell.forward, cell.case)
         if reason:
             yield whole_cell(cell, Status.UNSUPPORTED, reason)
-            continue
-        try:
-            records = _counts(cell, variant) if cell.extra["check"] == "counts" else _times(job)
-            yield from list(records)
-        except Exception as error:
-            yield whole_cell(cell, status_of(error), brief(error))
+        elif cell.extra["check"] == "times":
+            able.append(cell)
+        else:
+            yield from _counted(cell, variant)
+    if able:
+        yield from raced(job, able)
 
 
-# Counts
+def _counted(cell: Cell, variant: Variant) -> Iterator[Record]:
+    try:
+        yield from list(_counts(cell, variant))
+    except Exception as error:
+        yield whole_cell(cell, status_of(error), brief(error))
 
 
 def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
@@ -166,106 +162,6 @@ def _bytes(cell: Cell, declared: float, found: float) -> Record:
     status = Status.OK if 0 < declared <= found else Status.WRONG
     reason = f"declared at least {declared:.4g}, moved {found:.4g}"
     return Record(cell, "bytes_declared", declared / found, status=status, reason=reason)
-
-
-# Times
-
-
-@dataclass(frozen=True)
-class _Point:
-    """One length: the rival's time, and what its ratio to the baseline says."""
-
-    seconds: Estimate
-    verdict: str
-
-
-def _times(job: Job) -> Iterator[Record]:
-    """Races against the baseline from the shortest length on, while they can be afforded."""
-    cell = job.cells[0]
-    lengths = [int(n) for n in str(cell.extra["lengths"]).split(",")]
-    share = job.settings["budget"] / len(lengths)
-    points: dict[int, _Point] = {}
-    left_out = ""
-    for n in lengths:
-        if points and (left_out := _too_long(points, n, job.settings["budget"])):
-            break
-        if (
-            left_out := will_not_fit(
-                job.catalog[cell.variant], cell.forward, at_length(cell.case, n)
-            )
-            or ""
-        ):
-            break
-        points[n] = _race(job, cell, n, share)
-    yield _exponent(cell, points, left_out)
-    if cell.label == job.settings["baseline"]:
-        return
-    if any(not point.verdict for point in points.values()) or not points:
-        reason = f"{job.settings['baseline']} does not run here"
-        yield Record(cell, "crossover_length", status=Status.UNSUPPORTED, reason=reason)
-        return
-    found = crossover(
-        {n: point.verdict for n, point in points.items()},
-        lambda n: _race(job, cell, n, share).verdict,
-    )
-    reason = f"against {job.settings['baseline']}" + ("" if found.value else f": {found.said}")
-    low, high = (found.low, found.high) if found.value else (None, None)
-    yield Record(cell, "crossover_length", found.value, "", low, high, reason=reason)
-
-
-def _too_long(points: dict[int, _Point], n: int, budget: float) -> str:
-    """Why the next length is left out: judged by the last, as if time grew with the square."""
-    last = max(points)
-    seconds = points[last].seconds.value * (n / last) ** 2
-    if seconds * LEAST_ROUNDS <= 2 * budget:
-        return ""
-    return f"N = {n} and above would take longer than the budget of {budget:g} s allows"
-
-
-def _race(job: Job, cell: Cell, n: int, budget: float) -> _Point:
-    at = replace(cell, case=at_length(cell.case, n))
-    call = Call.of(job.catalog[cell.variant], at)
-    laps = {"rival": call.timed}
-    label = job.settings["baseline"]
-    if cell.label != label:
-        baseline = baseline_for(job.catalog, at, label)
-        if isinstance(baseline, Call):
-            laps |= {label: baseline.timed, TWIN: baseline.timed}
-    race = Race(
-        laps,
-        label if label in laps else "rival",
-        steady=(TWIN,),
-        budget=budget,
-        precision=job.settings["precision"],
-        clock=clock_for(cell.case.device, cold=False),
-        seed=cell.case.seed,
-        announce=lambda name: job.announce(cell),
-    )
-    race.run()
-    seconds = median(race.paired("rival")[0])
-    if label not in laps:
-        return _Point(seconds, "")
-    floor = floor_of(median_ratio(*race.paired(TWIN)))
-    ratio = median_ratio(*race.paired("rival"))
-    return _Point(seconds, difference(ratio.low, ratio.high, floor))
-
-
-def _exponent(cell: Cell, points: dict[int, _Point], left_out: str) -> Record:
-    found = fit(list(points), [point.seconds.value for point in points.values()])
-    count = len(points)
-    told = f"; {left_out}" if left_out else ""
-    if found is None:
-        reason = f"undetermined: {count} lengths, at least {LEAST_LENGTHS} are needed{told}"
-        return Record(cell, "time_exponent", None, n=count, reason=reason)
-    if found.high - found.low > WIDEST:
-        reason = (
-            f"undetermined: exponents from {found.low:.1f} to {found.high:.1f} fit {count} times"
-        )
-        return Record(cell, "time_exponent", None, n=count, reason=reason + told)
-    law = f"{found.factor:.2g} s · N^p" + (f" + {found.constant:.2g} s" if found.constant else "")
-    reason = f"{law}, {min(points)} to {max(points)}{told}"
-    ends = (found.exponent, "", found.low, found.high, count)
-    return Record(cell, "time_exponent", *ends, reason=reason)
 
 
 @hookimpl
