@@ -6,7 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.reports.allocators import Differing, differing
+from bakeoff.reports.launches import pooled
+from bakeoff.reports.machine import KIND as MACHINE
+from bakeoff.reports.machine import ceilings
 from bakeoff.reports.rows import JUDGING, Row, chosen, rows_of
+from bakeoff.reports.scaling import Scaling, scaling_of
 from bakeoff.reports.tables import Table, tables_of
 from bakeoff.reports.verdicts import (
     ERRORS,
@@ -27,8 +32,17 @@ __all__ = ["Contents", "Kind", "Place", "contents_of"]
 #: Metrics with tables of their own, and by which metric the rivals in them are ranked.
 SPEED = {"ratio": "ratio", "time": "ratio"}
 MEMORY = {"peak_bytes": "peak_bytes", "saved_bytes": "saved_bytes"}
-#: Metrics that say nothing that another table does not.
-_IMPLIED = ("noise_floor", "tokens_per_second", CELL_METRIC)
+#: Metrics of races that say how good the others are, or what another table says too; they are in
+#: the exported frames.
+_IMPLIED = (
+    "flops_per_second",
+    "kernel_ratio",
+    "noise_floor",
+    "precision",
+    "spread",
+    "tokens_per_second",
+    CELL_METRIC,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Kind:
         verdicts: One for each forward; empty where no suite that judges was chosen.
         speed: Ratios and times.
         memory: Peaks and saved bytes, forward and training apart.
+        scaling: How costs grow with the length.
         errors: Error ratios and errors by length.
         others: Tables of what other suites measured.
         checks: Probes, properties and identities.
@@ -52,6 +67,7 @@ class Kind:
     verdicts: list[Verdict]
     speed: list[Table]
     memory: list[Table]
+    scaling: list[Scaling]
     errors: list[Table]
     others: list[Table]
     checks: Mapping[str, Checks]
@@ -70,6 +86,7 @@ class Place:
         began: When the first of its cells was stored, in seconds since 1970.
         ended: When the last was.
         kinds: What was measured there.
+        ceilings: What the machine can do, a line a device.
     """
 
     digest: str
@@ -77,6 +94,7 @@ class Place:
     began: float
     ended: float
     kinds: tuple[Kind, ...]
+    ceilings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,11 +105,13 @@ class Contents:
         source: The name of the results file.
         records: How many records it speaks of.
         places: One for each environment.
+        differing: Verdicts that depend on the allocator.
     """
 
     source: str
     records: int
     places: tuple[Place, ...] = field(default=())
+    differing: tuple[Differing, ...] = ()
 
 
 def contents_of(
@@ -108,7 +128,7 @@ def contents_of(
         UsageError: Where nothing is left.
         StoreError: Where the results cannot be read.
     """
-    rows = rows_of(results.to_pandas())
+    rows = pooled(rows_of(results.to_pandas()))
     # Judged before anything is filtered away: a filter must not bring a wrong variant back.
     wrong = wrong_labels(rows)
     shown = chosen(rows, kinds=kinds, suites=suites, variants=variants)
@@ -117,7 +137,11 @@ def contents_of(
         _place(digest, descriptions.get(digest, {}), part, wrong)
         for digest, part in _split(shown, lambda row: row.environment).items()
     ]
-    return Contents(results.path.name, len(shown), tuple(places))
+    ratios = [
+        (place.description, [t for kind in place.kinds for t in kind.speed if t.metric == "ratio"])
+        for place in places
+    ]
+    return Contents(results.path.name, len(shown), tuple(places), tuple(differing(ratios)))
 
 
 def _place(
@@ -125,8 +149,9 @@ def _place(
 ) -> Place:
     times = [row.measured_at for row in rows]
     kinds = _split(rows, lambda row: str(row.axes["kind"]))
-    found = tuple(_kind(name, kinds[name], wrong) for name in sorted(kinds))
-    return Place(digest, description, min(times), max(times), found)
+    found = tuple(_kind(name, kinds[name], wrong) for name in sorted(kinds) if name != MACHINE)
+    told = tuple(ceilings(kinds.get(MACHINE, ())))
+    return Place(digest, description, min(times), max(times), found, told)
 
 
 def _kind(name: str, rows: Sequence[Row], wrong: Mapping[str, str]) -> Kind:
@@ -139,6 +164,7 @@ def _kind(name: str, rows: Sequence[Row], wrong: Mapping[str, str]) -> Kind:
         verdicts_of(rows) if judged else [],
         _tables(rows, "speed", SPEED, wrong),
         _tables(rows, "memory", MEMORY, wrong),
+        scaling_of(rows, wrong),
         errors + _tables(rows, "gradient", {"grad_error_ratio": ""}, ()),
         _others(rows, wrong),
         checks_of(rows),
@@ -163,14 +189,20 @@ def _tables(
 def _others(rows: Sequence[Row], wrong: Collection[str]) -> list[Table]:
     """Whatever else has a value: compile times, and the metrics of other people's suites."""
     known = {"speed": (*SPEED, *_IMPLIED), "memory": (*MEMORY, *_IMPLIED)}
+    own_tables = (*JUDGING, "scaling")
     pairs = {
         (row.axes["suite"], row.metric): None
         for row in rows
         if row.value is not None
-        and row.axes["suite"] not in JUDGING
+        and row.axes["suite"] not in own_tables
         and row.metric not in known.get(row.axes["suite"], ())
     }
-    return [table for pair in pairs for table in tables_of(rows, *pair, wrong)]
+    order = {"roofline_fraction": "ratio"}  # the fastest first, as in the tables of speed
+    return [
+        table
+        for suite, metric in pairs
+        for table in tables_of(rows, suite, metric, wrong, order=order.get(metric, ""))
+    ]
 
 
 def _split(rows: Iterable[Row], by: Callable[[Row], str]) -> dict[str, list[Row]]:

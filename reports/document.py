@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from bakeoff.reports.allocators import Differing, is_tuned
+from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text, names_of
 from bakeoff.reports.contents import Contents, Kind, Place
 from bakeoff.reports.failures import failures_of, refusals_of
-from bakeoff.reports.tables import Entry, Leaders, Table, leaders
-from bakeoff.reports.units import human, interval, number, spread
+from bakeoff.reports.measured import measured
+from bakeoff.reports.overview import overview
+from bakeoff.reports.scaling import Scaling
+from bakeoff.reports.units import number
 from bakeoff.reports.verdicts import Verdict
 from bakeoff.reports.words import describe, plural, varying
 
-__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Text", "document"]
+__all__ = ["document", "environment_of"]
 
-METRICS = {
-    "ratio": "Ratio",
-    "time": "Time",
-    "peak_bytes": "Peak memory of a call",
-    "saved_bytes": "Memory kept for the backward",
-}
 #: The worst first, since that is what a reader must not miss.
 VERDICTS = ("wrong", "failed", "not measured", "unverified", "right")
 _SHORT = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
-_MARKS = {"no difference": "= ", "undecided": "? "}
 _LEGEND = (
     "± is the wider side of the 95% interval{}. A ratio marked = is no difference to the baseline: "
     "its interval lies within the noise floor of the race, which is how far apart two equals came "
@@ -32,49 +28,16 @@ _LEGEND = (
 )
 
 
-class Code(str):
-    """A text that comes from plugins or results: shown as it stands, never as markup."""
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A heading; level 1 is the title."""
-
-    level: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph, from pieces."""
-
-    pieces: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list; each item from pieces."""
-
-    items: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: its first column names the rows. One with a title may be folded away."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A table as a picture, where pictures can be shown; its Grid follows."""
-
-    table: Table
-
-
-Block = Heading | Text | Items | Grid | Chart
+_TUNED = (
+    "The allocator is set to keep memory from call to call: a mode with less noise, to compare "
+    "versions. It shifts rankings, so that nothing is ranked here: a user's process has the "
+    "system's allocator."
+)
+_GROWTH = (
+    "FLOPs and bytes are counted, and their exponents stand beside what the forward declares. "
+    "Times are fitted by a + b·N^p: p with its 95% interval. Faster from: the length from which on "
+    "it beats the baseline, narrowed down by races."
+)
 
 
 def document(contents: Contents, *, wide: bool) -> Iterator[Block]:
@@ -94,10 +57,31 @@ def document(contents: Contents, *, wide: bool) -> Iterator[Block]:
                 "each has its own part.",
             )
         )
+    yield from _allocators(contents.differing)
     for i, place in enumerate(contents.places, start=1):
         if len(contents.places) > 1:
             yield Heading(2, f"Environment {i} of {len(contents.places)}")
         yield from _place(place, wide)
+
+
+def _allocators(found: Sequence[Differing]) -> Iterator[Block]:
+    """Where the system's allocator and the tuned one lead to different verdicts."""
+    if not found:
+        return
+    yield Heading(2, "Verdicts that depend on the allocator")
+    axes = varying(one.fixed for one in found)
+    yield Grid(
+        ("rival", "N", "case", "system", "tuned"),
+        tuple(
+            (
+                Code(one.rival),
+                str(one.length),
+                describe(one.fixed, axes) or "-",
+                *(f"{number(value)} {said}" for value, said in (one.system, one.tuned)),
+            )
+            for one in found
+        ),
+    )
 
 
 def environment_of(place: Place) -> list[tuple[str, str]]:
@@ -133,63 +117,24 @@ def when(place: Place) -> str:
 def _place(place: Place, wide: bool) -> Iterator[Block]:
     pairs = environment_of(place)
     yield Text(tuple(piece for n, v in pairs for piece in (f"{n} ", Code(v), "; "))[:-1])
+    if place.ceilings:
+        yield Items(tuple((told,) for told in place.ceilings))
     if any(kind.speed for kind in place.kinds):
         yield Text((_LEGEND.format("; brackets hold both its ends" if wide else ""),))
+    if is_tuned(place.description):
+        yield Text((_TUNED,))
     yield Heading(2, "Overview")
     for kind in place.kinds:
         yield Heading(3, f"{kind.name.capitalize()}: {counts(kind.verdicts)}")
-        yield from _overview(kind)
+        yield from overview(kind, ranked=not is_tuned(place.description))
     for kind in place.kinds:
         yield Heading(2, kind.name.capitalize())
         yield from _verdicts(kind.verdicts, kind)
-        yield from _measured("Speed", kind.speed, wide)
-        yield from _measured("Memory", kind.memory, wide)
-        yield from _measured("Further measurements", kind.others, wide)
+        yield from measured("Speed", kind.speed, wide)
+        yield from measured("Memory", kind.memory, wide)
+        yield from _scaling(kind.scaling)
+        yield from measured("Further measurements", kind.others, wide)
         yield from _failures(kind)
-
-
-def _overview(kind: Kind) -> Iterator[Block]:
-    items: list[tuple[str, ...]] = [
-        ("Wrong, and not ranked: ", Code(label), ": ", Code(reason))
-        for label, reason in kind.wrong.items()
-    ]
-    for what, metric, tables in (
-        ("Fastest", "ratio", kind.speed),
-        ("Least peak memory", "peak_bytes", kind.memory),
-    ):
-        for case, table, found in led(tables, metric):
-            told = (what, case, f"N = {found.length}")
-            items.append((", ".join(filter(None, told)) + ": ", *_leading(table, found)))
-    if items:
-        yield Items(tuple(items))
-
-
-def led(tables: Iterable[Table], metric: str) -> Iterator[tuple[str, Table, Leaders]]:
-    """The tables of a metric with who leads in each, and the case in which they differ."""
-    tables = [table for table in tables if table.metric == metric]
-    axes = varying(table.fixed for table in tables)
-    for table in tables:
-        found = leaders(table)
-        if found:
-            yield describe(table.fixed, axes), table, found
-
-
-def _leading(table: Table, found: Leaders) -> Iterator[str]:
-    yield Code(found.first)
-    if found.entry.difference == "baseline":
-        yield ", the baseline"
-    else:
-        yield f" {_value(found.entry, table, wide=False).strip('=? ')}"
-    yield from _tied(found.tied)
-
-
-def _tied(rivals: Sequence[str], most: int = 3) -> Iterator[str]:
-    """Names a few of those that stand beside the first."""
-    if rivals:
-        yield "; no measurable difference to "
-        yield from _listed(rivals[:most])
-        if len(rivals) > most:
-            yield f" and {len(rivals) - most} more"
 
 
 def counts(verdicts: Iterable[Verdict]) -> str:
@@ -240,80 +185,22 @@ def _failed_checks(kind: Kind, label: str) -> str:
     return f"{sum(count.failed for count in found)}/{made}" if made else "-"
 
 
-def _measured(title: str, tables: Sequence[Table], wide: bool) -> Iterator[Block]:
-    axes = [axis for axis in varying(table.fixed for table in tables) if axis != "baseline"]
-    case = None
-    for table in tables:
-        # The metrics of one case share a heading and the words on what is held fixed.
-        key = {name: value for name, value in table.fixed.items() if name != "baseline"}
-        if key != case:
-            case = key
-            told = describe(table.fixed, axes)
-            yield Heading(3, f"{title}: {told}" if told else title)
-            yield Text(("Held fixed: " + describe(key) + ".",))
-        yield Text(tuple(caption(table)))
-        if table.metric != "time":  # what a ratio shows better
-            yield Chart(table)
-        yield Grid(
-            ("N", *(str(length) for length in table.lengths)),
-            tuple(
-                (Code(rival), *(cell(table, rival, n, wide=wide) for n in table.lengths))
-                for rival in table.rivals
-            ),
-            f"Table: {table.metric.replace('_', ' ')}",
-        )
-        yield from _left_out(table)
-
-
-def caption(table: Table) -> Iterator[str]:
-    """What the numbers of a table are."""
-    name = METRICS.get(table.metric, f"{table.suite}: {table.metric.replace('_', ' ')}")
-    if not table.baseline:
-        yield f"{name}, against the length N."
+def _scaling(found: Sequence[Scaling]) -> Iterator[Block]:
+    if not found:
         return
-    yield f"{name} of the times to "
-    yield Code(table.baseline)
-    yield ", below 1 is faster, against the length N."
-    floors = floors_of(table)
-    if floors:
-        told = ", ".join(f"{number(floor)} at N = {n}" for n, floor in floors.items())
-        yield f" Noise floor: {told}."
-
-
-def floors_of(table: Table) -> dict[int, float]:
-    """The noise floor at each length: the widest, where rivals ran in several races."""
-    floors: dict[int, float] = {}
-    for _, n, entry, _ in table.measured():
-        if entry.floor:
-            floors[n] = max(floors.get(n, 1.0), entry.floor)
-    return dict(sorted(floors.items()))
-
-
-def _left_out(table: Table) -> Iterator[Block]:
-    for why, rivals in (("wrong", table.unranked), ("unsupported here", table.unsupported)):
-        if rivals:
-            yield Text((f"Not ranked, {why}: ", *_listed(rivals), "."))
-
-
-def cell(table: Table, rival: str, length: int, *, wide: bool) -> str:
-    """One entry: a value with its interval, or why there is none."""
-    entry = table.entries.get((rival, length))
-    if entry is None:
-        return "-"
-    return entry.status if entry.value is None else _value(entry, table, wide=wide)
-
-
-def _value(entry: Entry, table: Table, *, wide: bool) -> str:
-    if entry.value is None:
-        return entry.status
-    if entry.difference == "baseline":
-        return "1"
-    told = _MARKS.get(entry.difference, "") + human(entry.value, table.unit)
-    if entry.low is None or entry.high is None:
-        return told
-    if wide:
-        return f"{told} [{interval(entry.low, entry.high, table.unit)}]"
-    return f"{told} {spread(entry.value, entry.low, entry.high)}"
+    yield Heading(3, "How costs grow with the length N")
+    yield Text((_GROWTH,))
+    axes = varying(scaling.fixed for scaling in found)
+    for scaling in found:
+        if told := describe(scaling.fixed, axes):
+            yield Heading(4, told)
+        yield Text(("Held fixed: " + describe(scaling.fixed) + ".",))
+        yield Grid(
+            ("forward", *scaling.columns),
+            tuple((Code(rival), *texts) for rival, texts in scaling.rows.items()),
+        )
+        if scaling.unranked:
+            yield Text(("Left out, wrong: ", *names_of(scaling.unranked), "."))
 
 
 def _failures(kind: Kind) -> Iterator[Block]:
@@ -338,16 +225,8 @@ def _failures(kind: Kind) -> Iterator[Block]:
                 (
                     Code(refusal.reason),
                     f", {plural(refusal.cells, 'row')}: ",
-                    *_listed(refusal.labels),
+                    *names_of(refusal.labels),
                 )
                 for refusal in refusals_of(kind.unsupported)
             )
         )
-
-
-def _listed(names: Sequence[str]) -> Iterator[str]:
-    """Names with commas between them."""
-    for i, name in enumerate(names):
-        if i:
-            yield ", "
-        yield Code(name)

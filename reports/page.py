@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib import resources
 
+from bakeoff.reports.blocks import Block, Chart, Code, Grid, Heading, Items, Text
 from bakeoff.reports.charts import chart
-from bakeoff.reports.document import Block, Chart, Code, Grid, Heading, Items, Text
 
 __all__ = ["page"]
 

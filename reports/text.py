@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tabulate import tabulate
 
-from bakeoff.reports.document import Block, Code, Grid, Heading, Items, Text
+from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text
 
 __all__ = ["markdown", "terminal"]
 

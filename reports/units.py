@@ -7,6 +7,7 @@ import math
 __all__ = ["human", "interval", "number", "spread"]
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 
 
@@ -33,7 +34,12 @@ def human(value: float, unit: str) -> str:
     Example:
         >>> human(0.000312, "s"), human(2.5 * 2**20, "bytes"), human(1.05, "")
         ('312 µs', '2.50 MiB', '1.05')
+        >>> human(1.1e11, "FLOP/s"), human(4.4e10, "bytes/s"), human(3e4, "1/s")
+        ('110 GFLOP/s', '44.0 GB/s', '30.0 k/s')
     """
+    if unit in ("FLOP/s", "bytes/s", "1/s"):
+        size, prefix = next((r for r in _RATES if abs(value) >= r[0]), _RATES[-1])
+        return f"{number(value / size)} {prefix}{unit.replace('bytes', 'B').removeprefix('1')}"
     scales = {"s": _SECONDS, "bytes": _BYTES}.get(unit)
     if scales is None:
         return f"{number(value)} {unit}".rstrip()

@@ -14,8 +14,9 @@ from synthetic import BASELINE, HOSTILE, HOSTILE_REASON, LENGTHS, cells, write_r
 
 from bakeoff.registry.errors import UnknownNameError, UsageError
 from bakeoff.reports import export
+from bakeoff.reports.blocks import Chart, Grid
 from bakeoff.reports.contents import Contents, Kind, contents_of
-from bakeoff.reports.document import Chart, Grid, document
+from bakeoff.reports.document import document
 from bakeoff.reports.page import page
 from bakeoff.reports.tables import Table, difference, leaders
 from bakeoff.reports.text import markdown, terminal

@@ -1,0 +1,63 @@
+"""What a report is made of: headings, paragraphs, lists, grids and charts, however they look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bakeoff.reports.tables import Table
+
+__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Text", "names_of"]
+
+
+class Code(str):
+    """A text that comes from plugins or results: shown as it stands, never as markup."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 is the title."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph, from pieces."""
+
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list; each item from pieces."""
+
+    items: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its first column names the rows. One with a title may be folded away."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A table as a picture, where pictures can be shown; its Grid follows."""
+
+    table: Table
+
+
+Block = Heading | Text | Items | Grid | Chart
+
+
+def names_of(names: Sequence[str]) -> Iterator[str]:
+    """Names with commas between them."""
+    for i, name in enumerate(names):
+        if i:
+            yield ", "
+        yield Code(name)

@@ -1,0 +1,66 @@
+"""Races that were repeated in several processes: one row instead of one a launch."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from scipy import special
+
+from bakeoff.reports.rows import Row, plain
+
+__all__ = ["pooled"]
+
+
+def pooled(rows: Iterable[Row]) -> list[Row]:
+    """The rows, those that differ in the launch alone made one.
+
+    A process differs from the next by more than its interval says (in memory layout, in what the
+    machine does beside): the interval of the geometric mean comes from how far the launches lie
+    apart, by Student's t. Where one launch failed, its row stands for all.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        extra = plain(row.axes["extra"] or "{}")
+        launch = extra.pop("launch", None)
+        # Rows of one launch alone stand by themselves, under a key that no other has.
+        key = repr([row.environment, row.metric, {**row.axes, "extra": extra}, launch is None])
+        groups.setdefault(key if launch is not None else f"{key} {row.cell}", []).append(row)
+    cells: dict[str, int] = {}
+    found = []
+    for group in groups.values():
+        if "launch" not in plain(group[0].axes["extra"] or "{}"):
+            found += group
+            continue
+        row = _one(group)
+        # All metrics of a pooled cell share a number, as those of any cell do.
+        cell = cells.setdefault(repr([row.environment, row.axes]), row.cell)
+        found.append(replace(row, cell=cell))
+    return found
+
+
+def _one(launches: Sequence[Row]) -> Row:
+    first = next((row for row in launches if row.failed), launches[0])
+    extra = plain(first.axes["extra"])
+    del extra["launch"]
+    extra["launches"] = len(launches)
+    axes = {**first.axes, "extra": json.dumps(extra, sort_keys=True)}
+    latest = max(row.measured_at for row in launches)
+    pooled = replace(first, axes=axes, measured_at=latest)
+    values = [row.value for row in launches if row.value is not None]
+    if first.failed or not values:
+        return pooled
+    if first.metric == "noise_floor":
+        return replace(pooled, value=max(values), n=len(values))
+    if first.low is None or min(values) <= 0:
+        return replace(pooled, value=statistics.median(values), n=len(values))
+    logs = [math.log(value) for value in values]
+    centre, low, high = statistics.fmean(logs), None, None
+    if len(logs) > 1:
+        error = statistics.stdev(logs) / math.sqrt(len(logs))
+        reach = float(special.stdtrit(len(logs) - 1, 0.975)) * error
+        low, high = math.exp(centre - reach), math.exp(centre + reach)
+    return replace(pooled, value=math.exp(centre), low=low, high=high, n=len(logs))
