@@ -114,19 +114,20 @@ def guarded(label: str) -> Iterator[None]:
     Raises:
         GlobalStateError: Where something was changed.
     """
-    before = GlobalState.now()
+    before, cause = GlobalState.now(), None
     try:
         yield
-    finally:
-        changes = before.changes()
-        if changes:
-            before.restore()
-    if changes:
+    except Exception as error:
+        cause = error  # of which the change is the likelier reason
+    if changes := before.changes():
+        before.restore()
         raise GlobalStateError(
             f"a call of {label} changes what belongs to the whole process: {'; '.join(changes)}. "
             "A forward is a pure function: let it take what it needs as an argument (noise, "
             "options) and leave the rest alone"
-        )
+        ) from cause
+    if cause:
+        raise cause
 
 
 def _deterministic() -> tuple[bool, bool]:

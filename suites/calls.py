@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bakeoff.registry.errors import typed
 from bakeoff.registry.global_state import guarded
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Cell
@@ -55,8 +56,7 @@ class Call:
             return arguments.call(fn)
 
         call = cls(arguments, output, case.direction)
-        with guarded(cell.label):
-            call._run_once()
+        call._run_guarded(cell.label)
         if case.mode == "compiled":
             call._compile()
         return call
@@ -89,6 +89,15 @@ class Call:
             self._run_once()
             self.compile_seconds = time.perf_counter() - started
             self.graph_breaks = sum(counters["graph_break"].values())
+
+    def _run_guarded(self, label: str) -> None:
+        # Within no_grad, which would hide that a forward switched gradients on.
+        with torch.no_grad(), guarded(label):
+            output = self.output()
+        if not isinstance(output, torch.Tensor):
+            raise TypeError(f"the forward returned {typed(output)}, expected a tensor")
+        with guarded(label):
+            self._run_once()
 
     def _run_once(self) -> None:
         output = self.forward()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bakeoff.registry.global_state import GlobalStateError, guarded
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments
@@ -191,6 +192,17 @@ def deterministic(subject: Subject) -> Verdict:
     return right_if(same, f"two calls differ by {_largest(first - second):.3g}")
 
 
+def global_state_kept(subject: Subject) -> Verdict:
+    """A call changes nothing that belongs to the whole process: settings, generators, handlers."""
+    arguments = subject.arguments()
+    try:
+        with torch.no_grad(), guarded(f"{subject.variant.name}:{subject.name}"):
+            arguments.call(subject.forward.fn)
+    except GlobalStateError as error:
+        return Verdict(Status.WRONG, reason=str(error))
+    return Verdict(Status.OK)
+
+
 def batch_independent(subject: Subject) -> Verdict:
     """Changing one example of a batch does not change another."""
     arguments = subject.arguments()
@@ -235,6 +247,7 @@ _COMMON: tuple[Check, ...] = (
     dtype_kept,
     not_mutated,
     deterministic,
+    global_state_kept,
     batch_independent,
     arguments_matter,
 )

@@ -97,6 +97,7 @@ class Supervisor:
             look: Called now and then with the cell that is running.
         """
         self._place.write_bytes(bytes(PLACE.size))
+        self._output.write_bytes(b"")  # what an earlier job printed is not this one's
         on_cpu = job.cells[0].case.device == "cpu"
         forking = hasattr(os, "fork") and on_cpu and not job.fresh
         worker = self._started(forking)
@@ -244,10 +245,7 @@ class Supervisor:
             self._child = None
 
     def _printed(self) -> int:
-        try:
-            return self._output.stat().st_size
-        except OSError:
-            return 0
+        return self._output.stat().st_size
 
     def _ended(self, code: int, blamed: int) -> Outcome:
         """What an exit that nobody announced means."""

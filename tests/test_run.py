@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from plugins import changed, write
+from processes import processes_in, until
 
 import bakeoff
 from bakeoff.suites.records import AXES, Cell, Record
@@ -187,47 +187,6 @@ def test_a_hook_that_fails_is_told_once(path: Path) -> None:
     ]
 
 
-#: What a forward does in its first line, the status and a piece of the reason.
-FAULTS: dict[str, tuple[str, str, str]] = {
-    "raises": ("raise KeyError('planted')", "failed", "KeyError: 'planted'"),
-    "segfault": ("os.kill(os.getpid(), 11)", "crashed", "killed by SIGSEGV"),
-    "abort": ("os.abort()", "crashed", "killed by SIGABRT"),
-    "exit": ("os._exit(3)", "crashed", "exited with status 3 before its end"),
-    "sys.exit": ("sys.exit(3)", "failed", "SystemExit: 3"),
-    "hang": ("time.sleep(1000)", "timeout", "no result within 3 s, it was killed"),
-    "hang with signals blocked": (
-        "signal.pthread_sigmask(0, range(1, 65)); time.sleep(1000)",
-        "timeout",
-        "no result within 3 s, it was killed",
-    ),
-    "memory": ("torch.empty(2**38).fill_(1)", "oom", "can't allocate memory"),
-    "killed": ("os.kill(os.getpid(), 9)", "oom", "killed by the system"),
-    "recursion": ("(f := lambda: f())()", "failed", "RecursionError"),
-}
-
-
-@linux
-@pytest.mark.parametrize("what", FAULTS)
-def test_a_fault_becomes_a_row_and_costs_only_itself(path: Path, what: str) -> None:
-    line, status, reason = FAULTS[what]
-    source = changed(
-        ("import torch\n", "import os, signal, sys, time\nimport torch\n"),
-        ("causal=False, scale=None):\n", f"causal=False, scale=None):\n    {line}\n"),
-    )
-    plugin = write(path.parent, "faulty.py", source)
-    frame, _ = measured(
-        path, suites="speed", plugins=[plugin], variants=("planted", "dot_product"),
-        directions="forward", patterns="self", budget=0.01, timeout=3.0,
-    )  # fmt: skip
-    faulty = frame[frame.variant == "planted"]
-    assert list(faulty.status) == [status]
-    assert reason in faulty.reason.iloc[0]
-    rivals = frame[(frame.variant == "dot_product") & (frame.metric == "time")]
-    assert set(rivals.status) == {"ok"}
-    assert len(rivals) == 2
-    assert workers_of(path.parent) == []
-
-
 @linux
 def test_what_a_plugin_prints_or_computes_at_import_disturbs_nothing(path: Path) -> None:
     source = changed(
@@ -242,20 +201,6 @@ def test_what_a_plugin_prints_or_computes_at_import_disturbs_nothing(path: Path)
     plugin = write(path.parent, "loud.py", source)
     frame, _ = measured(path, plugins=[plugin], variants="planted")
     assert set(frame.status) == {"ok"}
-
-
-def workers_of(folder: Path) -> list[str]:
-    """Processes of workers that began in this folder and still live."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes()
-            here = Path(os.readlink(entry / "cwd")) == folder
-        except (OSError, ValueError):
-            continue
-        if b"bakeoff.suites.worker" in command and here:
-            found.append(entry.name)
-    return found
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -275,33 +220,6 @@ def stored(path: Path) -> int:
 
 
 @linux
-def test_no_orphan_survives_a_kill(path: Path) -> None:
-    source = changed(
-        ("import torch\n", "import time\nimport torch\n"),
-        (
-            "causal=False, scale=None):\n",
-            "causal=False, scale=None):\n    open('running', 'w').close(); time.sleep(1000)\n",
-        ),
-    )
-    write(path.parent, "slow.py", source)
-    arguments = ("--plugin", "slow.py", "--variant", "planted", "--suite", "memory")
-    process = start(path.parent, *arguments)
-    until(lambda: (path.parent / "running").exists())
-    assert len(workers_of(path.parent)) == 2, "one that serves, and one that runs the job"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    until(lambda: workers_of(path.parent) == [])
-
-
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that must come, and fail where it does not."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-@linux
 @pytest.mark.parametrize("cells", [1, 12])
 def test_a_killed_run_goes_on_to_the_same_cells(path: Path, cells: int) -> None:
     variants = ("relu", "gelu", "silu", "elu")
@@ -313,7 +231,7 @@ def test_a_killed_run_goes_on_to_the_same_cells(path: Path, cells: int) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = bakeoff.open_results(path).to_pandas()
-    until(lambda: workers_of(path.parent) == [])
+    until(lambda: processes_in(path.parent) == [])
     given: dict[str, Any] = {"variants": variants, "dtypes": "float32"}
     after = bakeoff.run("accuracy", results=path, **given).to_pandas()
     whole = bakeoff.run("accuracy", results=path.with_name("other.sqlite"), **given).to_pandas()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 
 import click
 
@@ -18,7 +20,18 @@ def main() -> None:
         cli(prog_name="bakeoff")
     except BakeoffError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        _leave(2)
+    except SystemExit as end:
+        _leave(end.code)
+
+
+def _leave(status: str | int | None) -> None:
+    """Exit, without waiting for a thread that a plugin started and that may never end."""
+    if any(not t.daemon for t in threading.enumerate() if t is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else bool(status))
+    sys.exit(status)
 
 
 if __name__ == "__main__":
