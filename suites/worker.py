@@ -153,10 +153,17 @@ def _limit_memory(limit: int | None) -> None:
         import resource
     except ImportError:
         return
+
+    def lower(which: int, size: int) -> None:
+        # A user's own limit may be lower already, and must not be raised.
+        hard = resource.getrlimit(which)[1]
+        least = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(which, (least, least))
+
     if limit:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE_BYTES, MOST_FILE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        lower(resource.RLIMIT_DATA, limit)
+    lower(resource.RLIMIT_FSIZE, MOST_FILE_BYTES)
+    lower(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 

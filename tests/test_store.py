@@ -143,9 +143,45 @@ def newer(path: Path) -> None:
     db.close()
 
 
+def older(path: Path) -> None:
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION - 1}")
+    db.close()
+
+
+def half_written(path: Path) -> None:
+    """Cut off in the middle, as by a crash of the machine or a copy that broke off."""
+    with Store(path) as store:
+        for i in range(100):
+            store.add(known(f"{i}"), replace(CELL, extra={"i": i}), [Record(CELL, "time", 1.0)])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+
+
+def trapped(path: Path) -> None:
+    """A stranger's file that would have a trigger run when it is written to."""
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TRIGGER trap AFTER INSERT ON cells BEGIN DELETE FROM records; END")
+    db.close()
+
+
+def disguised(path: Path) -> None:
+    """A stranger's file in which a view stands where a table should."""
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE records")
+        db.execute("CREATE VIEW records AS SELECT load_extension('/lib/evil.so') AS cell")
+    db.close()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (older, f"written by an older bakeoff (schema {SCHEMA_VERSION - 1}, this one reads"),
+        (half_written, "malformed; what was stored before is untouched"),
+        (trapped, "it holds the trigger 'trap', which bakeoff never makes; it was not touched"),
+        (disguised, "it holds the view 'records', which bakeoff never makes"),
         (foreign_text, "file is not a database; what was stored before is untouched"),
         (foreign_database, "this is no results file of bakeoff; it was not touched"),
         (
@@ -229,6 +265,29 @@ def test_two_writers_and_a_reader(path: Path) -> None:
         assert process.returncode == 0
     assert counts == sorted(counts)
     assert len(Results(path)) == 2 * 60 * 2
+
+
+FILLER = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # a disk of 300 kB
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of files is limited on Linux")
+def test_a_full_disk_is_told_and_costs_nothing_that_was_stored(path: Path) -> None:
+    script = FILLER + WRITER.format(
+        tests=str(Path(__file__).parent), path=str(path), who="one", count=10**5
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("bakeoff.suites.store.StoreError: ")
+    assert "what was stored before is untouched" in last
+    assert "that the disk is not full" in last
+    acknowledged = len(done.stdout.split())
+    assert acknowledged > 10
+    stored = Results(path).to_pandas().groupby("extra").metric.count()
+    assert acknowledged <= len(stored) <= acknowledged + 1
+    assert set(stored) == {2}
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
