@@ -59,11 +59,11 @@ def test_help_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("list", "show", "run", "report", "doctor"):
+    for command in ("list", "show", "run", "merge", "report", "doctor"):
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "show", "run", "report", "doctor"])
+@pytest.mark.parametrize("command", ["list", "show", "run", "merge", "report", "doctor"])
 def test_help_of_each_command(tmp_path: Path, command: str) -> None:
     told = bakeoff_cli(command, "--help", cwd=tmp_path).stdout
     assert told.startswith(f"Usage: bakeoff {command}")
@@ -163,6 +163,72 @@ def test_bad_usage(
 def test_an_error_of_ours_is_a_message_and_status_2(tmp_path: Path) -> None:
     done = bakeoff_cli("show", "relo", cwd=tmp_path, status=2)
     assert done.stderr == "Error: no variant is called 'relo'; did you mean relu?\n"
+
+
+def test_explain(tmp_path: Path) -> None:
+    arguments = ("run", "--suite", "memory", "--variant", "relu", "--seq-len", "16")
+    told = bakeoff_cli(*arguments, "--explain", cwd=tmp_path).stdout
+    assert told == (
+        "4 of 4 cells would be measured, 0 are stored already.\n\n"
+        "4 cells: never measured in this file\n"
+        "  memory relu:reference (2)\n  memory relu:torch (2)\n"
+    )
+    assert not list(tmp_path.iterdir())
+    bakeoff_cli(*arguments, cwd=tmp_path)
+    told = bakeoff_cli(*arguments, "--explain", cwd=tmp_path).stdout
+    assert told == "0 of 4 cells would be measured, 4 are stored already.\n"
+
+
+def test_shards_and_merge(tmp_path: Path) -> None:
+    for i in (1, 2):
+        bakeoff_cli(
+            "run", "--suite", "accuracy", "--variant", "relu,tanh", "--dtype", "float32",
+            "--shard", f"{i}/2", "--results", f"{i}.sqlite", cwd=tmp_path,
+        )  # fmt: skip
+    told = bakeoff_cli("merge", "1.sqlite", "2.sqlite", "-o", "both.sqlite", cwd=tmp_path).stdout
+    assert "cells added to both.sqlite." in told
+    assert "measured twice" not in told
+    told = bakeoff_cli("merge", "1.sqlite", "2.sqlite", "-o", "both.sqlite", cwd=tmp_path).stdout
+    assert "0 cells added to both.sqlite." in told
+    assert "were there already, the very same measurements." in told
+    done = bakeoff_cli("merge", "3.sqlite", "-o", "both.sqlite", cwd=tmp_path, status=2)
+    assert "3.sqlite: there is no such results file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shard", "3"), "--shard: got '3', expected I/N such as 1/4"),
+        (("--shard", "3/2"), "shard: got 3/2, expected i/N with i from 1 to N"),
+        (("--precision", "much"), "--precision: got 'much', expected a share such as 3%"),
+        (("--precision", "300%"), "precision: got 3.0, expected a share such as 0.03 for 3%"),
+        (("--baseline", "relu"), "baseline: got 'relu', expected VARIANT:FORWARD"),
+        (("--malloc", "fast"), "'fast' is not one of 'system', 'tuned'"),
+        (("--cache", "hot"), "'hot' is not one of 'warm', 'cold'"),
+    ],
+)
+def test_wrong_flags_of_run(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = bakeoff_cli("run", "--suite", "speed", *arguments, cwd=tmp_path, status=2)
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("system", "told"),
+    [
+        ("linux", ["enforced", "enforced", "enforced"]),
+        ("darwin", ["enforced", "not enforced on this system", "not enforced if the run is kill"]),
+        ("win32", ["enforced", "not enforced on this system", "not enforced if the run is kill"]),
+    ],
+)
+def test_doctor_says_what_is_not_enforced(
+    monkeypatch: pytest.MonkeyPatch, system: str, told: list[str]
+) -> None:
+    from bakeoff.cli import doctor
+
+    monkeypatch.setattr("sys.platform", system)
+    limits = [value for _, value in doctor._limits()]
+    assert [value[:31] for value in limits] == told
 
 
 def test_doctor(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_each_launch_is_a_process_of_its_own(path: Path, monkeypatch: pytest.Mon
     assert set(pads) == {str(2**26)}
 
 
-def test_cold_caches_are_another_cell_and_slower(path: Path) -> None:
+def test_cold_caches_are_another_cell(path: Path) -> None:
     given = {"variants": "relu", "forwards": "torch", "seq_lens": 64, "directions": "forward"}
     warm, both = raced(path, **given), raced(path, cache="cold", **given)
     assert set(warm[warm.variant == "relu"].extra) == {"{}"}

@@ -266,11 +266,15 @@ def _explained(explanations: Sequence[Explanation]) -> str:
     """For each reason how many cells it holds for, and of which forwards."""
     reasons: dict[str, dict[str, int]] = {}
     for one in explanations:
-        label = f"{one.cell.suite} {one.cell.label}"
-        labels = reasons.setdefault(one.reason, {})
-        labels[label] = labels.get(label, 0) + 1
+        if one.measures:
+            label = f"{one.cell.suite} {one.cell.label}"
+            labels = reasons.setdefault(one.reason, {})
+            labels[label] = labels.get(label, 0) + 1
     measured = sum(one.measures for one in explanations)
-    lines = [f"{measured} of {len(explanations)} cells would be measured."]
+    stored = len(explanations) - measured
+    lines = [
+        f"{measured} of {len(explanations)} cells would be measured, {stored} are stored already."
+    ]
     for reason, labels in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
         count = sum(labels.values())
         lines.append(f"\n{count} cell{'' if count == 1 else 's'}: {reason}")
