@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,20 +46,29 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
 def saved_bytes(call: Callable[[], torch.Tensor]) -> int:
     """Bytes that the graph of ``call`` keeps for the backward: each storage once.
 
-    What the caller holds in any case (inputs and parameters) counts too when it is saved.
+    What the caller holds in any case (inputs and parameters) counts too when it is saved; what
+    was saved for a part of the graph that is gone, as behind a ``detach``, does not.
     """
-    storages: dict[int, int] = {}
-    kept: list[torch.Tensor] = []  # so that no address is given out again while we count
+    saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        kept.append(tensor.detach())
-        return tensor
+    def pack(tensor: torch.Tensor) -> _Saved:
+        # A tensor may be saved twice, and by two owners: each has a token of its own.
+        token = _Saved(tensor)
+        saved.add(token)
+        return token
 
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        call()
-    return sum(storages.values())
+    with saved_tensors_hooks(pack, lambda token: token.tensor):
+        output = call()
+    storages = [token.tensor.untyped_storage() for token in saved]
+    del output
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+class _Saved:
+    """Stands for a saved tensor in the graph, and dies with the node that saved it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor.detach()  # a result of the node that saves it would keep that alive
 
 
 def _allocations(profile: Any) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from theory import SAVED, naive_peak, naive_saved, sdpa_saved
 
 from bakeoff import Case, Catalog, FeatureShape, Shape
 from bakeoff.suites.budget import LIMIT, Oracle, gradients_of, output_of
@@ -18,6 +20,7 @@ from bakeoff.suites.peaks import peak_bytes, saved_bytes
 from bakeoff.suites.race import FEW_ROUNDS, LEAST_ROUNDS, Race
 from bakeoff.suites.records import Cell
 from bakeoff.suites.statistics import median, median_ratio, rounds_for
+from bakeoff.suites.tensors import arguments_for
 
 MIB = 2**20
 ATTENTION = Case(kind="attention", shape=Shape(2, 2, 2, 48, 48, 16, 16), pattern="self")
@@ -36,25 +39,26 @@ def one_thread():
 # Memory
 
 
-@pytest.mark.parametrize(
-    ("name", "forward", "bytes_each"),
-    [
-        ("relu", "torch", 4),
-        ("gelu", "torch", 4),
-        ("tanh", "torch", 4),
-        ("silu", "torch", 4),
-        ("sigmoid", "torch", 4),
-        ("softplus", "torch", 4),
-        ("quick_gelu", "reference", 8),
-        ("identity", "view", 0),
-    ],
-)
-def test_bytes_saved_by_activations(
-    catalog: Catalog, name: str, forward: str, bytes_each: int
-) -> None:
-    """One float32 for each element, or two where a product keeps both of its factors."""
-    x = torch.randn(64, 256, requires_grad=True)
-    assert saved_bytes(lambda: catalog[name].forward(forward).fn(x)) == bytes_each * x.numel()
+def test_bytes_saved_by_every_activation(catalog: Catalog) -> None:
+    rows, features = 64, 256
+    found = {}
+    for variant in catalog.select(kind="activation"):
+        case = replace(FEATURES, shape=FeatureShape(1, rows, features), direction="training")
+        case = replace(case, options=dict(variant.options))
+        arguments = arguments_for(variant, case).requiring_grad()
+        for name in variant.forwards:
+            fn = variant.forward(name).fn
+            call = functools.partial(arguments.call, fn)
+            found[f"{variant.name}:{name}"] = saved_bytes(call)
+    theory = {label: saved.of(rows, features) for label, saved in SAVED.items()}
+    assert {label: found[label] for label in theory} == theory
+
+
+def test_what_only_a_lost_part_of_the_graph_saved_is_not_kept() -> None:
+    x = torch.randn(64, 64, requires_grad=True)
+    assert saved_bytes(lambda: x.exp()) == x.numel() * 4
+    assert saved_bytes(lambda: x + x.exp().detach()) == 0
+    assert saved_bytes(lambda: x * x.exp().detach()) == x.numel() * 4, "the factor alone"
 
 
 def attention_tensors(n: int) -> tuple[torch.Tensor, ...]:
@@ -62,24 +66,24 @@ def attention_tensors(n: int) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("n", [256, 1024])
-def test_peak_of_naive_attention(catalog: Catalog, n: int) -> None:
-    """Two matrices of scores at once, before and after the softmax, and the output."""
-    q, k, v = attention_tensors(n)
-    fn = catalog["scaled_dot_product"].forward("reference").fn
-    with torch.no_grad():
-        assert peak_bytes(lambda: fn(q, k, v)) == (2 * n * n + n * 64) * 4 * 4
+@pytest.mark.parametrize("direction", ["forward", "training"])
+def test_peak_of_naive_attention(catalog: Catalog, n: int, direction: str) -> None:
+    case = Case(kind="attention", shape=Shape(1, 4, 4, n, n, 64, 64), direction=direction)
+    cell = Cell("memory", 1, "scaled_dot_product", "reference", replace(case, pattern="self"))
+    call = Call.of(catalog["scaled_dot_product"], cell)
+    training = direction == "training"
+    run = call.training if training else call.forward
+    assert peak_bytes(run) == naive_peak(4, n, 64, training=training)
 
 
 def test_bytes_saved_by_attention(catalog: Catalog) -> None:
-    """Naive: the weights; fused: the output and a number a row. Both: q, k and v."""
     n = 512
     tensors = [t.requires_grad_() for t in attention_tensors(n)]
-    inputs = 3 * 4 * n * 64 * 4
     variant = catalog["scaled_dot_product"]
     naive = saved_bytes(lambda: variant.forward("reference").fn(*tensors))
-    assert naive == inputs + 4 * n * n * 4
+    assert naive == naive_saved(4, n, 64)
     fused = saved_bytes(lambda: variant.forward("sdpa").fn(*tensors))
-    assert fused == inputs + 4 * n * 64 * 4 + 4 * n * 4
+    assert fused == sdpa_saved(4, n, 64)
 
 
 def test_peaks_are_exact_and_repeat() -> None:

@@ -15,7 +15,7 @@ from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.verdicts import brief, status_of
 
-NAME, VERSION = "memory", 1
+NAME, VERSION = "memory", 2
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
