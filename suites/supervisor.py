@@ -253,7 +253,7 @@ class Supervisor:
             reason = "killed by the system, most likely because memory ran out"
             return Outcome(Status.OOM, reason, blamed)
         if code < 0:
-            what = f"killed by {signal.Signals(-code).name}"
+            what = f"was killed by {signal.Signals(-code).name}"
         else:
             what = f"exited with status {code} before its end"
         return Outcome(Status.CRASHED, f"the process {what}{self._last_words()}", blamed)
