@@ -22,24 +22,22 @@ def pooled(rows: Iterable[Row]) -> list[Row]:
     machine does beside): the interval of the geometric mean comes from how far the launches lie
     apart, by Student's t. Where one launch failed, its row stands for all.
     """
-    groups: dict[str, list[Row]] = {}
+    alone, groups = [], dict[str, list[Row]]()
     for row in rows:
-        extra = plain(row.axes["extra"] or "{}")
-        launch = extra.pop("launch", None)
-        # Rows of one launch alone stand by themselves, under a key that no other has.
-        key = repr([row.environment, row.metric, {**row.axes, "extra": extra}, launch is None])
-        groups.setdefault(key if launch is not None else f"{key} {row.cell}", []).append(row)
-    cells: dict[str, int] = {}
-    found = []
-    for group in groups.values():
-        if "launch" not in plain(group[0].axes["extra"] or "{}"):
-            found += group
+        if '"launch"' not in (row.axes["extra"] or ""):
+            alone.append(row)
             continue
+        extra = plain(row.axes["extra"])
+        del extra["launch"]
+        key = repr([row.environment, row.metric, {**row.axes, "extra": extra}])
+        groups.setdefault(key, []).append(row)
+    cells: dict[str, int] = {}
+    for group in groups.values():
         row = _one(group)
         # All metrics of a pooled cell share a number, as those of any cell do.
         cell = cells.setdefault(repr([row.environment, row.axes]), row.cell)
-        found.append(replace(row, cell=cell))
-    return found
+        alone.append(replace(row, cell=cell))
+    return alone
 
 
 def _one(launches: Sequence[Row]) -> Row:

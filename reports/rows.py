@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
@@ -136,6 +137,12 @@ def required(
 
 def plain(text: str) -> dict[str, Any]:
     """Options and extras, which are JSON; what a hand wrote there is shown as it stands."""
+    return dict(_parsed(text))
+
+
+@lru_cache(maxsize=2**16)
+def _parsed(text: str) -> dict[str, Any]:
+    """The same few texts stand in very many rows."""
     try:
         loaded = json.loads(text)
     except ValueError:

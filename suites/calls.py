@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,16 @@ class Call:
     output_bytes: float = 0.0
 
     @classmethod
-    def of(cls, variant: Variant, cell: Cell) -> Call:
+    def of(
+        cls, variant: Variant, cell: Cell, shared: Mapping[str, torch.Tensor] | None = None
+    ) -> Call:
         """Draw the arguments of ``cell``, run once, and compile if asked to.
+
+        Args:
+            variant: The variant.
+            cell: The cell.
+            shared: The data of another call of the same case, to be used instead of a copy: where
+                tensors lie in memory changes times by some percent.
 
         Raises:
             GlobalStateError: Where the forward changes what belongs to the whole process.
@@ -51,6 +60,7 @@ class Call:
         arguments = arguments_for(variant, case)
         if case.direction != "forward":
             arguments = arguments.requiring_grad()
+        arguments = arguments.replacing(shared or {})
 
         def output() -> torch.Tensor:
             return arguments.call(fn)
@@ -103,7 +113,7 @@ class Call:
         output = self.forward()
         self.output_bytes = float(output.numel() * output.element_size())
         if self.direction != "forward":
-            self.signs = torch.ones_like(output)
+            self.signs = _ones(output.shape, output.dtype, output.device)
             self.training()
 
     def forward(self) -> torch.Tensor:
@@ -128,3 +138,9 @@ class Call:
         """The gradients of ``output`` with respect to every leaf."""
         leaves = list(self.arguments.leaves().values())
         return torch.autograd.grad(output, leaves, self.signs, allow_unused=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _ones(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """One for all calls of a shape: where it lies in memory changes times, as with the data."""
+    return torch.ones(shape, dtype=dtype, device=device)

@@ -45,6 +45,11 @@ class Clock:
         self.least_sample = 0.0 if cold else LEAST_SAMPLE["cpu"]
         self._flush = torch.ones(2 * _last_cache_bytes() // 4) if cold else None
 
+    @property
+    def is_cold(self) -> bool:
+        """Whether caches are emptied before each call."""
+        return self._flush is not None
+
     def sample(self, call: Callable[[], object], repeats: int) -> Sample:
         """Time ``repeats`` calls in a row."""
         if self._flush is not None:

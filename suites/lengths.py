@@ -92,7 +92,8 @@ def _race(
     calls: dict[Cell, Call] = {}
     for cell in cells:
         job.announce(cell)
-        found = prepared(job.catalog, replace(cell, case=at_length(cell.case, n)))
+        at = replace(cell, case=at_length(cell.case, n))
+        found = prepared(job.catalog, at, calls.values())
         if isinstance(found, Call):
             calls[cell] = found
             continue
@@ -105,9 +106,11 @@ def _race(
     names = {cell: cell.label + options_of(cell) for cell in calls}
     laps = {names[cell]: call.timed for cell, call in calls.items()}
     first = next(iter(calls))
-    baseline = baseline_for(job.catalog, replace(first, case=at_length(first.case, n)), label)
-    if isinstance(baseline, Call):
-        laps |= {label: baseline.timed, TWIN: baseline.timed}
+    at = replace(first, case=at_length(first.case, n))
+    for name in (label, TWIN):
+        baseline = baseline_for(job.catalog, at, label, calls.values())
+        if isinstance(baseline, Call):
+            laps[name] = baseline.timed
     of = {name: cell for cell, name in names.items()}
     race = Race(
         laps,

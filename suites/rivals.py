@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from bakeoff.registry.catalog import Catalog
@@ -41,8 +42,8 @@ def baseline_of(catalog: Catalog, kind: str, wanted: str) -> str:
     return f"{variant.name}:{forward}" if variant.kind == kind else BASELINES[kind]
 
 
-def prepared(catalog: Catalog, cell: Cell) -> Call | Record:
-    """The cell, ready to run; or the record that says why it can't be."""
+def prepared(catalog: Catalog, cell: Cell, beside: Iterable[Call] = ()) -> Call | Record:
+    """The cell, ready to run, on the data of those beside it; or the record that says why not."""
     variant = catalog[cell.variant]
     reason = why_not(variant, cell.forward, cell.case)
     if reason:
@@ -51,18 +52,19 @@ def prepared(catalog: Catalog, cell: Cell) -> Call | Record:
         reason = will_not_fit(variant, cell.forward, cell.case)
         if reason:
             return whole_cell(cell, Status.OOM, reason)
-        return Call.of(variant, cell)
+        shared = next((call.arguments.shared() for call in beside), None)
+        return Call.of(variant, cell, shared)
     except Exception as error:
         return whole_cell(cell, status_of(error), brief(error))
 
 
-def baseline_for(catalog: Catalog, cell: Cell, label: str) -> Call | str:
-    """The baseline on the case of ``cell``; or why there is none."""
+def baseline_for(catalog: Catalog, cell: Cell, label: str, beside: Iterable[Call]) -> Call | str:
+    """The baseline on the case of ``cell``, as :func:`prepared`; or why there is none."""
     name, _, forward = label.partition(":")
     if name not in catalog:
         return f"the baseline {label} is not registered"
     case = replace(cell.case, options=dict(catalog[name].options))
-    found = prepared(catalog, replace(cell, variant=name, forward=forward, case=case))
+    found = prepared(catalog, replace(cell, variant=name, forward=forward, case=case), beside)
     if isinstance(found, Record):
         return f"the baseline {label} does not run here: {found.reason}"
     return found

@@ -20,6 +20,8 @@ __all__ = ["Arguments", "arguments_for", "dtype_of", "unit_roundoff", "why_not"]
 
 #: How much larger than normal the queries (or x) are where the inputs are peaked.
 PEAK = 8.0
+#: Added to a seed for the data, which are the same for all variants.
+SHARED = 2**32
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Arguments:
         leaves = self.map(lambda t: t.detach().clone().requires_grad_())
         return replace(leaves, fixed=fixed)
 
+    def shared(self) -> dict[str, torch.Tensor]:
+        """The tensors that do not depend on the variant, by name."""
+        return {**self.data, **({} if self.branch is None else {"branch": self.branch})}
+
     def leaves(self) -> dict[str, torch.Tensor]:
         """What a gradient is taken of, by name: data, inputs, parameters, the branch's weight."""
         named = {**self.data, **self.given, **self.learned}
@@ -122,9 +128,12 @@ class Arguments:
 def arguments_for(variant: Variant, case: Case, *, seed: int | None = None) -> Arguments:
     """Draw everything that a call of ``variant`` on ``case`` needs, in the dtype of the case.
 
-    Noise is drawn where the direction is training, and None where it is not.
+    All variants get the same data. Noise is drawn where the direction is training, and None where
+    it is not.
     """
-    generator = torch.Generator().manual_seed(case.seed if seed is None else seed)
+    seed = case.seed if seed is None else seed
+    generator = torch.Generator().manual_seed(seed)  # of what belongs to the variant
+    shared = torch.Generator().manual_seed(seed + SHARED)
     options = dict(case.options) or dict(variant.options)
     attention = isinstance(case.shape, Shape)
     size = case.shape if isinstance(case.shape, Shape) else case.shape.features
@@ -137,13 +146,13 @@ def arguments_for(variant: Variant, case: Case, *, seed: int | None = None) -> A
         plain |= {"mask": None, "causal": case.causal, "scale": None}
     learned = {n: t for n, t in declared.items() if isinstance(t, nn.Parameter)}
     arguments = Arguments(
-        data=_data(case, generator),
+        data=_data(case, shared),
         learned=learned,
         given=draw(variant, "inputs", size, generator, options),
         fixed={**{n: t for n, t in declared.items() if n not in learned}, **noise},
         plain=plain,
         context=_context(case),
-        branch=_branch(case.shape, generator) if variant.kind == "connection" else None,
+        branch=_branch(case.shape, shared) if variant.kind == "connection" else None,
     )
     return arguments.to(dtype_of(case.dtype), case.device)
 

@@ -17,7 +17,7 @@ from bakeoff import Case, Catalog, FeatureShape, Shape
 from bakeoff.suites.budget import LIMIT, Oracle, gradients_of, output_of
 from bakeoff.suites.calls import Call
 from bakeoff.suites.peaks import peak_bytes, saved_bytes
-from bakeoff.suites.race import FEW_ROUNDS, LEAST_ROUNDS, Race
+from bakeoff.suites.race import FEW_ROUNDS, LEAST_ROUNDS, PRIMED_SECONDS, Race
 from bakeoff.suites.records import Cell
 from bakeoff.suites.statistics import median, median_ratio, rounds_for
 from bakeoff.suites.tensors import arguments_for
@@ -206,13 +206,33 @@ def test_a_slow_rival_runs_few_rounds_and_the_baseline_in_each(
 
 def test_the_order_changes_from_round_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, ran = Clock(monkeypatch), []
-    laps = {n: clock.lap(0.001, ran, n) for n in "abcd"}
-    race = Race(laps, "a", ("b",), budget=1.0)
+    laps = {n: clock.lap(PRIMED_SECONDS, ran, n) for n in "abcd"}
+    race = Race(laps, "a", ("b",), budget=5.0)
     race.run()
     rounds = len(race.times["a"])
     last = ["".join(ran[i : i + 4]) for i in range(len(ran) - 4 * rounds, len(ran), 4)]
     assert all(sorted(order) == list("abcd") for order in last)
     assert len(set(last)) > rounds / 4
+
+
+def test_short_calls_run_once_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first call after another's, which is slower, is out of the clock's sight."""
+    clock = Clock(monkeypatch)
+    last = ""
+
+    def lap(name: str, seconds: float):
+        def call() -> None:
+            nonlocal last
+            clock.now += round(seconds * (1 if last == name else 2) * 1e9)
+            last = name
+
+        return lambda repeats: call
+
+    race = Race({"a": lap("a", 1e-3), "b": lap("b", 2e-3), "long": lap("long", 0.1)}, "a")
+    race.run()
+    assert set(race.times["a"].values()) == {1e-3}
+    assert set(race.times["b"].values()) == {2e-3}
+    assert max(race.times["long"].values()) == 0.2, "it is not primed"
 
 
 # Calls

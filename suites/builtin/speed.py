@@ -86,7 +86,7 @@ def measure(job: Job) -> Iterator[Record]:
     calls: dict[Cell, Call] = {}
     for cell in job.cells:
         job.announce(cell)
-        call = prepared(job.catalog, cell)
+        call = prepared(job.catalog, cell, calls.values())
         if isinstance(call, Record):
             yield call
         else:
@@ -110,10 +110,14 @@ def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
     cells = dict(zip(laps, calls, strict=True))
     kernel = reference_kernel(device)
     laps[KERNEL] = lambda repeats: kernel
-    rival = next((cell for cell in calls if cell.label == label), None)
-    baseline = calls[rival] if rival else baseline_for(job.catalog, next(iter(calls)), label)
-    if isinstance(baseline, Call):
-        laps[label] = laps[TWIN] = baseline.timed
+    # The twin is prepared anew, as every rival is: what differs between equals is to be seen.
+    twin = baseline_for(job.catalog, next(iter(calls)), label, calls.values())
+    if isinstance(twin, Call):
+        laps[TWIN] = twin.timed
+        if label not in laps:
+            baseline = baseline_for(job.catalog, next(iter(calls)), label, calls.values())
+            assert isinstance(baseline, Call), "it ran a moment ago"
+            laps[label] = baseline.timed
     race = Race(
         laps,
         label if label in laps else KERNEL,
@@ -127,10 +131,10 @@ def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
     race.run()
     for name, cell in cells.items():
         yield from _time_records(cell, race, name)
-        if isinstance(baseline, Call):
+        if isinstance(twin, Call):
             yield from _ratio_records(cell, race, name, job.settings)
         else:
-            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=baseline)
+            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=twin)
         yield from _compile_records(cell, calls[cell])
         if cell.case.direction == "forward":
             yield from _roofline(job, cell, calls[cell], median(race.paired(name)[0]))
