@@ -24,7 +24,7 @@ _SHORT = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf1
 _LEGEND = (
     "± is the wider side of the 95% interval{}. A ratio marked = is no difference to the baseline: "
     "its interval lies within the noise floor of the race, which is how far apart two equals came "
-    "out. One marked ? is undecided."
+    "out, and at least 2%. One marked ? is undecided."
 )
 
 

@@ -23,6 +23,9 @@ RESAMPLES = 1000
 LEVEL = 0.95
 #: The standard error of a median is this much larger than that of a mean (normal samples).
 MEDIAN_FACTOR = math.sqrt(math.pi / 2)
+#: The least noise floor. However many rounds: where the memory of two equals lies keeps them up
+#: to this far apart for as long as their process lives (measured, see docs/measuring.md).
+LEAST_FLOOR = 1.02
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,14 @@ def median_ratio(
 def floor_of(twin: Estimate) -> float:
     """The farthest from 1 that a baseline's ratio to itself may lie, as a ratio above 1.
 
+    It is at least :data:`LEAST_FLOOR`.
+
     Example:
-        >>> floor_of(Estimate(1.01, 0.98, 1.02, 20)) == 1 / 0.98
+        >>> floor_of(Estimate(1.01, 0.95, 1.02, 20)) == 1 / 0.95
         True
     """
-    return math.exp(max(abs(math.log(twin.low)), abs(math.log(twin.high))))
+    ends = abs(math.log(twin.low)), abs(math.log(twin.high))
+    return max(LEAST_FLOOR, math.exp(max(ends)))
 
 
 def reached(ratio: Estimate) -> float:

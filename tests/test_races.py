@@ -14,7 +14,7 @@ import torch
 import bakeoff
 from bakeoff.suites.clocks import Clock, clock_for
 from bakeoff.suites.machine import Rates, Work
-from bakeoff.suites.statistics import Estimate, floor_of, reached, spread
+from bakeoff.suites.statistics import LEAST_FLOOR, Estimate, floor_of, reached, spread
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -202,6 +202,7 @@ def test_a_fraction_is_the_least_time_over_the_measured_one(frame: pd.DataFrame)
 def test_what_a_ratio_reached() -> None:
     assert reached(Estimate(1.0, 0.9, 1.02, 9)) == pytest.approx(1 / 0.9 - 1)
     assert floor_of(Estimate(1.0, 0.97, 1.01, 9)) == pytest.approx(1 / 0.97)
+    assert floor_of(Estimate(1.0, 0.999, 1.001, 9)) == LEAST_FLOOR
     generator = np.random.default_rng(0)
     samples = np.exp(generator.normal(0, 0.1, 4000))
     samples[:40] *= 100
