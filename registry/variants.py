@@ -74,7 +74,8 @@ class Identity:
 
     Each is paired with a counterpart where it must *not* hold, so that an option which is ignored
     does not pass for an identity: the same comparison under the variant's default options and
-    drawn tensors, changed by ``unless``.
+    drawn tensors, changed by ``unless``. Where it says nothing about a shape (which has no grid,
+    say), any of the three functions may raise :class:`bakeoff.UnsupportedError` with the reason.
 
     Args:
         name: The statement, as ``"window >= N"``.

@@ -7,6 +7,7 @@ name of the metric. None needs an oracle but ``single``, ``prime`` and ``cross``
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments
-from bakeoff.suites.verdicts import ATTENTION, Check, Subject, Unsupported, Verdict, right_if
+from bakeoff.suites.verdicts import Check, Subject, Unsupported, Verdict, right_if
 
 __all__ = ["PROBES"]
 
@@ -57,10 +58,11 @@ def mask_obeyed(subject: Subject) -> Verdict:
 def no_future_leak(subject: Subject) -> Verdict:
     """With causal=True, changing what comes after a position changes nothing up to it."""
     worst = 0.0
-    for pattern, q_len in (("causal_self", ATTENTION.k_len), ("causal_cross", 17)):
-        arguments = subject.arguments(pattern, q_len=q_len)
+    cases: dict[str, dict[str, Any]] = {"causal_self": {}, "causal_cross": {"q_len": 17}}
+    for pattern, sizes in cases.items():
+        arguments = subject.arguments(pattern, **sizes)
         before = subject.output(arguments)
-        k_len = ATTENTION.k_len
+        q_len, k_len = arguments.data["q"].shape[2], arguments.data["k"].shape[2]
         for last in (0, q_len // 2, q_len - 2):
             first_hidden = last + 1 + k_len - q_len
             hidden = torch.arange(k_len)[:, None] >= first_hidden
@@ -308,6 +310,8 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
     if base.branch is not None:
         found["branch"] = iter([base.replacing({"branch": -base.branch})])
     if subject.is_attention:
+        if subject.grid:
+            found["grid"] = iter([_transposed(base)])
         found["scale"] = iter([base.having(scale=0.03)])
         if _can(subject, "causal_self"):
             found["causal"] = iter([base.having(causal=True)])
@@ -316,6 +320,11 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
             mask[..., 1::2] = False
             found["mask"] = iter([base.having(mask=mask.to(subject.device))])
     return found
+
+
+def _transposed(base: Arguments) -> Arguments:
+    grid = tuple((width, height) for height, width in base.context["grid"])
+    return replace(base, context={**base.context, "grid": grid})
 
 
 def _can(subject: Subject, pattern: str) -> bool:
