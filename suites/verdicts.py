@@ -26,6 +26,7 @@ __all__ = [
     "record_of",
     "right_if",
     "status_of",
+    "usual_pattern",
 ]
 
 #: Small sizes at which checks are run: a prime length, and neither a power of two.
@@ -72,8 +73,8 @@ class Subject:
         """Whether it has queries, keys and values."""
         return self.variant.kind == "attention"
 
-    def case(self, pattern: str = "self", direction: str = "forward", **sizes: Any) -> Case:
-        """A small case, with some sizes changed.
+    def case(self, pattern: str = "", direction: str = "forward", **sizes: Any) -> Case:
+        """A small case, with some sizes changed; without a pattern, the usual one.
 
         Raises:
             Unsupported: Where the forward can't run it.
@@ -84,7 +85,7 @@ class Subject:
         case = Case(
             kind=self.variant.kind,
             shape=shape,
-            pattern=pattern if self.is_attention else None,
+            pattern=(pattern or usual_pattern(self.variant)) if self.is_attention else None,
             options=self.variant.options,
             dtype=self.dtype,
             device=self.device,
@@ -96,9 +97,7 @@ class Subject:
             raise Unsupported(reason)
         return case
 
-    def arguments(
-        self, pattern: str = "self", direction: str = "forward", **sizes: Any
-    ) -> Arguments:
+    def arguments(self, pattern: str = "", direction: str = "forward", **sizes: Any) -> Arguments:
         """The arguments of a call on such a case."""
         return arguments_for(self.variant, self.case(pattern, direction, **sizes))
 
@@ -115,6 +114,12 @@ class Subject:
         size = ATTENTION.k_len + ATTENTION.head_dim if self.is_attention else FEATURES.features
         largest = float(like.abs().max()) if like.numel() else 0.0
         return 2 * size * unit_roundoff(dtype_of(self.dtype)) * largest
+
+
+def usual_pattern(variant: Variant) -> str:
+    """The pattern of a check that needs none in particular: self, or the first that is allowed."""
+    allowed = variant.declared("patterns") or ("self",)
+    return "self" if "self" in allowed else str(allowed[0])
 
 
 def is_alone(variant: Variant, case: Case) -> bool:
