@@ -157,6 +157,13 @@ class Variant:
             raise UnknownNameError(f"{self.name} has no forward {name!r}; {hint}")
         return forward
 
+    def excluded(self, case: Case) -> str | None:
+        """Why the mechanism does not allow the pattern of ``case``; None where it does."""
+        allowed = self.declared("patterns")
+        if case.pattern is None or allowed is None or case.pattern in allowed:
+            return None
+        return f"the mechanism does not allow the pattern {case.pattern}"
+
     def declared(self, name: str, default: Any = None) -> Any:
         """The value of a declared property, or ``default`` where none is declared."""
         return self.metadata.properties.get(name, default)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bakeoff.registry.binding import draw
+from bakeoff.registry.shapes import Shape
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments
@@ -117,13 +119,13 @@ def non_contiguous(subject: Subject) -> Verdict:
 def single(subject: Subject) -> Verdict:
     """N = 1."""
     sizes = {"q_len": 1, "k_len": 1} if subject.is_attention else {"batch": 1, "seq_len": 1}
-    return _as_reference(subject, "self", **sizes)
+    return _as_reference(subject, "", **sizes)
 
 
 def prime(subject: Subject) -> Verdict:
     """A prime N, larger than the usual block."""
     sizes = {"q_len": 131, "k_len": 131} if subject.is_attention else {"seq_len": 131}
-    return _as_reference(subject, "self", **sizes)
+    return _as_reference(subject, "", **sizes)
 
 
 def cross(subject: Subject) -> Verdict:
@@ -213,7 +215,8 @@ def arguments_matter(subject: Subject) -> Verdict:
     """Every argument changes the output, unless the metadata declares it unused."""
     unused = subject.variant.metadata.unused
     without_effect, with_effect = [], []
-    base = subject.arguments("self", "training" if subject.forward.backward else "forward")
+    direction = "training" if subject.forward.backward else "forward"
+    base = subject.arguments("", direction)
     before = subject.output(base)
     for name, alternatives in _alternatives(subject, base).items():
         differs = any(_differs(subject, before, changed) for changed in alternatives)
@@ -301,8 +304,7 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
     """For each argument, arguments that differ in it alone."""
     found: dict[str, Iterator[Arguments]] = {}
     for name in subject.variant.options:
-        others = _other_values(base.plain[name])
-        found[name] = iter([base.having(**{name: value}) for value in others])
+        found[name] = _under_other_options(subject, base, name)
     for group in ("data", "learned", "given", "fixed"):
         for name, tensor in getattr(base, group).items():
             if isinstance(tensor, torch.Tensor):
@@ -325,6 +327,29 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
 def _transposed(base: Arguments) -> Arguments:
     grid = tuple((width, height) for height, width in base.context["grid"])
     return replace(base, context={**base.context, "grid": grid})
+
+
+def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterator[Arguments]:
+    """The same arguments with another value of an option, and what is declared under it.
+
+    Parameters are drawn again; inputs and noise only where their size depends on the option.
+    """
+    shape = subject.case().shape
+    size = shape if isinstance(shape, Shape) else shape.features
+    known, first = dict(base.tensors()), next(iter(base.data.values()))
+    for value in _other_values(base.plain[name]):
+        options = {**subject.variant.options, name: value}
+        generator = torch.Generator().manual_seed(subject.seed)
+        try:
+            drawn = draw(subject.variant, "parameters", size, generator, options)
+            for source in ("inputs", "noise"):
+                for other, tensor in draw(subject.variant, source, size, None, options).items():
+                    if other in known and tensor.shape != known[other].shape:
+                        drawn[other] = tensor
+        except (RuntimeError, ValueError, ArithmeticError, LookupError):
+            continue  # a value that the option does not allow
+        like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
+        yield base.replacing(like).having(**{name: value})
 
 
 def _can(subject: Subject, pattern: str) -> bool:
@@ -359,7 +384,7 @@ def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator
 def _differs(subject: Subject, before: torch.Tensor, changed: Arguments) -> bool:
     try:
         after = subject.output(changed)
-    except (RuntimeError, ValueError, ArithmeticError):
+    except (RuntimeError, ValueError, ArithmeticError, LookupError):
         return False  # a value that the option does not allow; others are tried
     if after.shape != before.shape:
         return True

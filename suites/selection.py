@@ -281,7 +281,10 @@ def expand(
 
 def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Iterator[Case]:
     attention = variant.kind == "attention"
-    shapes = _attention_shapes(variant, selection) if attention else _feature_shapes(selection)
+    if attention:
+        shapes = _attention_shapes(variant, _with_allowed_pattern(variant, selection))
+    else:
+        shapes = _feature_shapes(selection)
     for (
         pattern,
         shape,
@@ -309,6 +312,14 @@ def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Ite
             seed=seed,
             threads=threads,
         )
+
+
+def _with_allowed_pattern(variant: Variant, selection: Selection) -> Selection:
+    """A variant that allows no selected pattern is measured on one that it allows, too."""
+    allowed = variant.declared("patterns")
+    if not allowed or set(allowed) & set(selection.patterns):
+        return selection
+    return replace(selection, patterns=(*selection.patterns, allowed[0]))
 
 
 def _attention_shapes(

@@ -150,9 +150,9 @@ def arguments_for(variant: Variant, case: Case, *, seed: int | None = None) -> A
 
 def why_not(variant: Variant, forward: str, case: Case) -> str | None:
     """None where the forward can run the case, else the reason."""
-    patterns = variant.declared("patterns")
-    if case.pattern and patterns is not None and case.pattern not in patterns:
-        return f"the mechanism does not allow the pattern {case.pattern}"
+    excluded = variant.excluded(case)
+    if excluded:
+        return excluded
     grouped = isinstance(variant, Attention) and variant.grouped
     if isinstance(case.shape, Shape) and case.shape.kv_heads != case.shape.heads and not grouped:
         return "it needs as many key heads as query heads"

@@ -29,6 +29,7 @@ __all__ = [
     "record_of",
     "right_if",
     "status_of",
+    "usual_pattern",
 ]
 
 #: Small sizes at which checks are run: a prime length, and neither a power of two.
@@ -87,8 +88,8 @@ class Subject:
         """Whether it has queries, keys and values."""
         return self.variant.kind == "attention"
 
-    def case(self, pattern: str = "self", direction: str = "forward", **sizes: Any) -> Case:
-        """A small case, with some sizes changed.
+    def case(self, pattern: str = "", direction: str = "forward", **sizes: Any) -> Case:
+        """A small case, with some sizes changed; without a pattern, the usual one.
 
         A number of keys that fills no grid is rounded up to one that does, and for ``self`` the
         queries follow.
@@ -97,12 +98,11 @@ class Subject:
             Unsupported: Where the forward can't run it.
         """
         shape: Shape | FeatureShape
-        if not self.is_attention:
-            shape = replace(FEATURES, **sizes)
-        elif not self.grid:
-            shape = replace(ATTENTION, **sizes)
+        if self.is_attention:
+            pattern = pattern or usual_pattern(self.variant)
+            shape = _on_grid(pattern, **sizes) if self.grid else replace(ATTENTION, **sizes)
         else:
-            shape = _on_grid(pattern, **sizes)
+            shape = replace(FEATURES, **sizes)
         case = Case(
             kind=self.variant.kind,
             shape=shape,
@@ -118,9 +118,7 @@ class Subject:
             raise Unsupported(reason)
         return case
 
-    def arguments(
-        self, pattern: str = "self", direction: str = "forward", **sizes: Any
-    ) -> Arguments:
+    def arguments(self, pattern: str = "", direction: str = "forward", **sizes: Any) -> Arguments:
         """The arguments of a call on such a case."""
         return arguments_for(self.variant, self.case(pattern, direction, **sizes))
 
@@ -148,6 +146,12 @@ def _on_grid(pattern: str, **sizes: Any) -> Shape:
     keys = positions(grid)
     queries = keys if pattern == "self" else sizes.get("q_len", keys)
     return replace(ON_GRID, **{**sizes, "q_len": queries, "k_len": keys, "grid": grid})
+
+
+def usual_pattern(variant: Variant) -> str:
+    """The pattern of a check that needs none in particular: self, or the first that is allowed."""
+    allowed = variant.declared("patterns") or ("self",)
+    return "self" if "self" in allowed else str(allowed[0])
 
 
 def is_alone(variant: Variant, case: Case) -> bool:

@@ -27,6 +27,7 @@ from bakeoff.suites.verdicts import (
     is_alone,
     record_of,
     status_of,
+    usual_pattern,
 )
 
 NAME, VERSION = "gradient", 1
@@ -42,15 +43,15 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
     cells = expand(NAME, VERSION, catalog, selection, directions=("training",))
     for _, group in groupby(cells, key=lambda cell: cell.variant):
         errors = [replace(cell, extra={"check": "error"}) for cell in group]
-        yield Job((*errors, *_gradchecks(errors)))
+        yield Job((*errors, *_gradchecks(catalog, errors)))
 
 
-def _gradchecks(errors: list[Cell]) -> Iterator[Cell]:
+def _gradchecks(catalog: Catalog, errors: list[Cell]) -> Iterator[Cell]:
     likes = {(c.forward, _on_grid(c)): c for c in reversed(errors)}
     for (_, on_grid), cell in likes.items():
         attention = cell.case.kind == "attention"
         shape = (TINY_ON_GRID if on_grid else TINY_ATTENTION) if attention else TINY_FEATURES
-        pattern = "self" if attention else None
+        pattern = usual_pattern(catalog[cell.variant]) if attention else None
         case = replace(cell.case, shape=shape, pattern=pattern, dtype="float64", inputs="normal")
         yield replace(cell, case=case, extra={"check": "gradcheck"})
 
