@@ -14,8 +14,9 @@ from torch import nn
 
 import bakeoff
 from bakeoff import Catalog, Shape, UnsupportedError
-from bakeoff.registry.binding import draw
+from bakeoff.registry.binding import draw, takes
 from bakeoff.registry.variants import Variant
+from bakeoff.suites.grids import grid_of
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 ATTENTION = CATALOG.select(kind="attention")
@@ -149,6 +150,8 @@ def test_counts_of_parameters(catalog: Catalog, name: str, count: int) -> None:
 def test_the_order_of_keys_does_not_matter(variant: Variant) -> None:
     if "global" not in variant.metadata.tags or "positional" in variant.metadata.tags:
         pytest.skip("it depends on places")
+    if takes(variant, "grid"):
+        pytest.skip("its keys have places on the grid")
     q, k, v = drawn()
     order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
     module = made(variant)
@@ -162,8 +165,9 @@ def test_one_key_gives_its_value(variant: Variant) -> None:
     if not variant.declared("row_stochastic"):
         pytest.skip("its output is no mean of values")
     q, k, v = drawn(1, 1)
+    grid = {"grid": ((1, 1),)} if takes(variant, "grid") else {}
     for forward in variant.forwards:
-        torch.testing.assert_close(made(variant, forward)(q, k, v), v)
+        torch.testing.assert_close(made(variant, forward)(q, k, v, **grid), v)
 
 
 @pytest.mark.parametrize("name", ["dot_product", "scaled_dot_product", "general"])
@@ -228,11 +232,14 @@ def test_any_shape(
     masked: bool,
     seed: int,
 ) -> None:
+    grid = grid_of("square", k_len) if takes(variant, "grid") else None
+    q_len = k_len if grid else q_len
     q, k, v = drawn(q_len, k_len, seed, dim)
     generator = torch.Generator().manual_seed(seed)
-    shape = Shape(2, 3, 3, q_len, k_len, dim, dim)
+    shape = Shape(2, 3, 3, q_len, k_len, dim, dim, grid)
     inputs = draw(variant, "inputs", shape, generator, variant.options)
-    call = {name: tensor.double() for name, tensor in inputs.items()}
+    call: dict[str, Any] = {name: tensor.double() for name, tensor in inputs.items()}
+    call |= {"grid": grid} if grid else {}
     if masked and variant.forward(name).masks != "none":
         call["mask"] = torch.rand(2, 1, 1, k_len, generator=generator) < 0.5
     modules = [made(variant, f, dim, (q_len, k_len)).eval() for f in ("reference", name)]
