@@ -18,6 +18,7 @@ from bakeoff.suites.identities import holds
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.recurrences import RECURRENCE_CHECKS
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
@@ -67,6 +68,10 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
         for like in by_forward.values():
             for identity in variant.identities:
                 yield cell(like, shape, "float64", check="identity", identity=identity.name)
+        if getattr(variant, "recurrence", None) and shape is ATTENTION:
+            for like in by_dtype.values():
+                if like.forward == "reference":
+                    yield cell(like, shape, like.case.dtype, check="recurrence")
         if variant.metadata.properties and "reference" in by_forward:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
 
@@ -181,6 +186,12 @@ def _contract(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, probe.__name__, partial(probe, subject))
 
 
+def _recurrence(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    subject = _subject(catalog, cell)
+    for check in RECURRENCE_CHECKS:
+        yield record_of(cell, check.__name__, partial(check, subject))
+
+
 def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     subject = _subject(catalog, cell)
     for name in subject.variant.metadata.properties:
@@ -204,7 +215,12 @@ def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, "identity_causal", check)
 
 
-_CHECKS = {"contract": _contract, "identity": _identity, "properties": _properties}
+_CHECKS = {
+    "contract": _contract,
+    "identity": _identity,
+    "properties": _properties,
+    "recurrence": _recurrence,
+}
 
 
 @hookimpl
