@@ -69,6 +69,7 @@ def _card(catalog: Catalog, variant: Variant) -> Iterator[str]:
     yield from _section("Identities, tested", (_identity(i) for i in variant.identities))
     if variant.approximates:
         yield from _section("Approximates", [variant.approximates])
+    yield from _section("Section of the textbook", [metadata.section])
     yield from _section("Tags", [", ".join(metadata.tags)])
     if metadata.paper:
         paper = metadata.paper
