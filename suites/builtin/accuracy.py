@@ -15,6 +15,7 @@ from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Errors, Oracle
 from bakeoff.suites.identities import holds
+from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -74,6 +75,10 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
                     yield cell(like, shape, like.case.dtype, check="recurrence")
         if variant.metadata.properties and "reference" in by_forward:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
+    if variant.kind == "attention" and "reference" in by_forward:
+        for pattern in MAPPED:
+            like = cell(by_forward["reference"], PLAIN, "float64", check="map")
+            yield replace(like, case=replace(like.case, pattern=pattern, device="cpu", seed=0))
 
 
 def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureShape]:
@@ -192,6 +197,18 @@ def _recurrence(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, check.__name__, partial(check, subject))
 
 
+def _map(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    """Who attends to whom: how many pairs do, and the map itself in the remark."""
+
+    def check() -> Verdict:
+        found = attention_map(catalog[cell.variant], str(cell.case.pattern))
+        options = ", ".join(f"{name} = {value}" for name, value in found.options.items())
+        remark = "/".join(found.rows) + (f" with {options}" if options else "")
+        return Verdict(Status.OK, found.share, remark)
+
+    yield record_of(cell, "attended_share", check)
+
+
 def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     subject = _subject(catalog, cell)
     for name in subject.variant.metadata.properties:
@@ -218,6 +235,7 @@ def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
 _CHECKS = {
     "contract": _contract,
     "identity": _identity,
+    "map": _map,
     "properties": _properties,
     "recurrence": _recurrence,
 }
