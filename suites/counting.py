@@ -33,11 +33,13 @@ class Count:
             what any fused kernel must move.
         peak_bytes: The most that was held at once above the arguments, but for scratch memory
             within kernels.
+        largest_bytes: The largest tensor that it made, as it lies in memory: views make none.
     """
 
     flops: float
     moved_bytes: float
     peak_bytes: int
+    largest_bytes: int
 
 
 def counted(variant: Variant, forward: str, case: Case) -> Count:
@@ -59,7 +61,7 @@ def counted(variant: Variant, forward: str, case: Case) -> Count:
         ):
             held = call()
         del held
-    return Count(float(flops.get_total_flops()), float(memory.moved), memory.peak)
+    return Count(float(flops.get_total_flops()), float(memory.moved), memory.peak, memory.largest)
 
 
 def will_not_fit(variant: Variant, forward: str, case: Case) -> str | None:
@@ -117,7 +119,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = self.moved = 0
+        self.live = self.peak = self.moved = self.largest = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -132,6 +134,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for storage in made:
             self._known.add(storage)
             self.live += storage.nbytes()
+            self.largest = max(self.largest, storage.nbytes())
             weakref.finalize(storage, self._released, storage.nbytes())
         self.peak = max(self.peak, self.live)
         return out
