@@ -1,19 +1,17 @@
-"""Attention within a band about the diagonal, in blocks of queries, and the merging of parts."""
+"""Attention within a band about the diagonal, in blocks of queries."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Part", "banded_attention", "merged"]
+from bakeoff.plugins.attention._parts import Part, hidden_score
 
-#: Outputs (B, H, Nq, Dv) of an attention over some of the keys, and the log of the sum of their
-#: exponentials (B, H, Nq, 1). A query without any key has zeros and :func:`_hidden_score`.
-Part = tuple[torch.Tensor, torch.Tensor]
+__all__ = ["banded_attention"]
 
 #: Queries in a block. A block reads BLOCK + before + after keys: small blocks waste little of that,
 #: large ones make the better matrix products; 64 was the best of 32, 64 and 128.
@@ -50,7 +48,7 @@ def banded_attention(
             that lies farthest before.
     """
     batch, heads, q_len, dim = q.shape
-    k_len, dtype = k.shape[2], q.dtype
+    k_len = k.shape[2]
     reach = before + after + 1
     # No key lies farther away than these; what is cut off from the bias is never looked up.
     near, far = min(before, k_len - 1), min(after, q_len - 1)
@@ -60,13 +58,13 @@ def banded_attention(
     # The first key that the first block reads; before it are negative places, which are padding.
     first = k_len - q_len - near
     pad = (-first, first + blocks * block + near + far - k_len)  # negative padding cuts off
-    wide = torch.promote_types(dtype, torch.float32)
+    wide = torch.promote_types(q.dtype, torch.float32)
 
     if keys is None:
         keys = torch.ones(1, 1, 1, k_len, dtype=torch.bool, device=q.device)
     hidden = torch.zeros(batch, heads, 1, k_len, dtype=wide, device=q.device)
-    hidden = hidden.masked_fill(~keys, _hidden_score(wide)).flatten(0, 2)
-    hidden = F.pad(hidden, pad, value=_hidden_score(wide))  # (B·H, padded)
+    hidden = hidden.masked_fill(~keys, hidden_score(wide)).flatten(0, 2)
+    hidden = F.pad(hidden, pad, value=hidden_score(wide))  # (B·H, padded)
     if bias is not None:
         bias = bias[:, before - near : reach - after + far].to(wide)
     output, total = _Banded.apply(  # type: ignore[no-untyped-call]
@@ -78,20 +76,7 @@ def banded_attention(
         1 / math.sqrt(dim) if scale is None else scale,
     )
     shape = (batch, heads, blocks * block, -1)
-    return output.view(shape)[:, :, :q_len].to(dtype), total.view(shape)[:, :, :q_len]
-
-
-def merged(parts: Sequence[Part]) -> torch.Tensor:
-    """The attention over the keys of all parts together, none of which may be in two."""
-    totals = torch.cat([total for _, total in parts], -1)
-    shares = totals.softmax(-1).unsqueeze(-1).unbind(-2)
-    outputs = [output * share for (output, _), share in zip(parts, shares, strict=True)]
-    return torch.stack(outputs).sum(0).to(parts[0][0].dtype)
-
-
-def _hidden_score(dtype: torch.dtype) -> float:
-    """A score that weighs nothing beside any other; finite, and so are sums of a few."""
-    return torch.finfo(dtype).min / 4
+    return output.view(shape)[:, :, :q_len], total.view(shape)[:, :, :q_len]
 
 
 def _padded(x: torch.Tensor, before: int, after: int) -> torch.Tensor:
@@ -118,7 +103,7 @@ def _by_place(
     if bias is None:
         bias = torch.zeros(1, reach, device=device, dtype=dtype)
     placed = bias[:, distance.clamp(0, reach - 1)]
-    return placed.masked_fill(~within, _hidden_score(dtype))
+    return placed.masked_fill(~within, hidden_score(dtype))
 
 
 class _Banded(torch.autograd.Function):
@@ -232,4 +217,4 @@ def _add_windows(
 
 
 def _is_hidden(total: torch.Tensor) -> torch.Tensor:
-    return total < _hidden_score(total.dtype) / 2
+    return total < hidden_score(total.dtype) / 2

@@ -54,7 +54,8 @@ def chunked(
 ) -> torch.Tensor:
     """Blocks of queries, each against the keys within its reach: linear in time and memory."""
     after = 0 if causal else window
-    return banded_attention(q, k, v, before=window, after=after, keys=mask, scale=scale)[0]
+    output, _ = banded_attention(q, k, v, before=window, after=after, keys=mask, scale=scale)
+    return output.to(q.dtype)
 
 
 def flops(case: Case) -> float:
