@@ -74,7 +74,8 @@ class Identity:
 
     Each is paired with a counterpart where it must *not* hold, so that an option which is ignored
     does not pass for an identity: the same comparison under the variant's default options and
-    drawn tensors, changed by ``unless``.
+    drawn tensors, changed by ``unless``. Where it says nothing about a shape (which has no grid,
+    say), any of the three functions may raise :class:`bakeoff.UnsupportedError` with the reason.
 
     Args:
         name: The statement, as ``"window >= N"``.
@@ -155,6 +156,13 @@ class Variant:
             hint = did_you_mean(name, self.forwards)
             raise UnknownNameError(f"{self.name} has no forward {name!r}; {hint}")
         return forward
+
+    def excluded(self, case: Case) -> str | None:
+        """Why the mechanism does not allow the pattern of ``case``; None where it does."""
+        allowed = self.declared("patterns")
+        if case.pattern is None or allowed is None or case.pattern in allowed:
+            return None
+        return f"the mechanism does not allow the pattern {case.pattern}"
 
     def declared(self, name: str, default: Any = None) -> Any:
         """The value of a declared property, or ``default`` where none is declared."""

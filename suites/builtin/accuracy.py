@@ -11,6 +11,7 @@ import torch
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
+from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Errors, Oracle
 from bakeoff.suites.identities import holds
@@ -23,6 +24,7 @@ from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (
     ATTENTION,
     FEATURES,
+    ON_GRID,
     UNVERIFIED,
     Subject,
     Unsupported,
@@ -52,20 +54,29 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
     ignored would pass for one that is obeyed.
     """
 
-    def cell(like: Cell, dtype: str, **extra: str) -> Cell:
-        shape = ATTENTION if variant.kind == "attention" else FEATURES
+    def cell(like: Cell, shape: Shape | FeatureShape, dtype: str, **extra: str) -> Cell:
         options = dict(variant.options)
         case = replace(like.case, shape=shape, pattern=None, options=options, inputs="normal")
         return replace(like, case=replace(case, dtype=dtype), extra=extra)
 
     by_forward = {like.forward: like for like in reversed(errors)}
-    for like in {(c.forward, c.case.dtype, c.case.device): c for c in reversed(errors)}.values():
-        yield cell(like, like.case.dtype, check="contract")
-    for like in by_forward.values():
-        for identity in variant.identities:
-            yield cell(like, "float64", check="identity", identity=identity.name)
-    if variant.metadata.properties and "reference" in by_forward:
-        yield cell(by_forward["reference"], "float64", check="properties")
+    by_dtype = {(c.forward, c.case.dtype, c.case.device): c for c in reversed(errors)}
+    for shape in _small_shapes(variant, errors):
+        for like in by_dtype.values():
+            yield cell(like, shape, like.case.dtype, check="contract")
+        for like in by_forward.values():
+            for identity in variant.identities:
+                yield cell(like, shape, "float64", check="identity", identity=identity.name)
+        if variant.metadata.properties and "reference" in by_forward:
+            yield cell(by_forward["reference"], shape, "float64", check="properties")
+
+
+def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureShape]:
+    """A plain one, one over a grid, or both: as the error cells have them."""
+    if variant.kind != "attention":
+        return [FEATURES]
+    on_grid = {like.case.attention_shape.grid is not None for like in errors}
+    return [ON_GRID if grid else ATTENTION for grid in sorted(on_grid)]
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -179,7 +190,8 @@ def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
 
 def _subject(catalog: Catalog, cell: Cell) -> Subject:
     case = cell.case
-    return Subject(catalog[cell.variant], cell.forward, case.dtype, case.device, case.seed)
+    grid = isinstance(case.shape, Shape) and case.shape.grid is not None
+    return Subject(catalog[cell.variant], cell.forward, case.dtype, case.device, case.seed, grid)
 
 
 def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:

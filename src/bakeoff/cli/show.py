@@ -101,10 +101,11 @@ def _shapes(variant: Variant) -> tuple[str, ...]:
 
 def _tensors(variant: Variant) -> Iterator[str]:
     """The declared tensors at small sizes, for their names and how their shapes come about."""
-    from bakeoff.registry.binding import draw
+    from bakeoff.registry.binding import draw, takes
     from bakeoff.registry.shapes import Shape
 
-    size = Shape(1, 2, 2, 16, 16, 8, 8) if variant.kind == "attention" else 8
+    grid = ((4, 4),) if takes(variant, "grid") else None
+    size = Shape(1, 2, 2, 16, 16, 8, 8, grid) if variant.kind == "attention" else 8
     said = "at H = 2, D = 8" if variant.kind == "attention" else "at F = 8"
     for source in ("parameters", "inputs", "noise"):
         for name, tensor in draw(variant, source, size, None, variant.options).items():
