@@ -220,6 +220,8 @@ def arguments_matter(subject: Subject) -> Verdict:
     before = subject.output(base)
     for name, alternatives in _alternatives(subject, base).items():
         differs = any(_differs(subject, before, changed) for changed in alternatives)
+        if not differs and name in subject.variant.options:
+            differs = _matters_elsewhere(subject, base, name)
         if differs and name in unused:
             with_effect.append(name)
         elif not differs and name not in unused:
@@ -338,7 +340,7 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
     size = shape if isinstance(shape, Shape) else shape.features
     known, first = dict(base.tensors()), next(iter(base.data.values()))
     for value in _other_values(base.plain[name]):
-        options = {**subject.variant.options, name: value}
+        options = {n: base.plain[n] for n in subject.variant.options} | {name: value}
         generator = torch.Generator().manual_seed(subject.seed)
         try:
             drawn = draw(subject.variant, "parameters", size, generator, options)
@@ -350,6 +352,23 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
             continue  # a value that the option does not allow
         like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
         yield base.replacing(like).having(**{name: value})
+
+
+def _matters_elsewhere(subject: Subject, base: Arguments, name: str) -> bool:
+    """Whether an option has an effect under another value of another option.
+
+    A window that spans the small sizes hides what is said of the keys beyond it.
+    """
+    for other in subject.variant.options:
+        for elsewhere in _under_other_options(subject, base, other) if other != name else ():
+            try:
+                before = subject.output(elsewhere)
+            except (RuntimeError, ValueError, ArithmeticError):
+                continue  # a value that the option does not allow
+            alternatives = _under_other_options(subject, elsewhere, name)
+            if any(_differs(subject, before, changed) for changed in alternatives):
+                return True
+    return False
 
 
 def _can(subject: Subject, pattern: str) -> bool:
