@@ -97,7 +97,7 @@ def test_an_option_that_sizes_a_parameter_matters(acts: bool) -> None:
 
 
 @pytest.mark.parametrize("acts", [True, False])
-def test_an_option_may_matter_under_another_value_of_another(acts: bool) -> None:
+def test_an_argument_may_matter_under_another_value_of_an_option(acts: bool) -> None:
     def fn(q, k, v, *, window, sinks, mask=None, causal=False, scale=None):
         i = torch.arange(q.shape[2])[:, None]
         j = torch.arange(k.shape[2])

@@ -56,9 +56,13 @@ def of_residues(x: torch.Tensor, count: int) -> torch.Tensor:
     Rows of zeros come before the first where N is no multiple of ``count``.
     """
     x = F.pad(x, (0, 0, -x.shape[2] % count, 0))
-    return x.unflatten(2, (-1, count)).transpose(2, 3).flatten(1, 2)
+    batch, heads, rows, dim = x.shape
+    x = x.reshape(batch, heads, rows // count, count, dim).transpose(2, 3)
+    return x.flatten(1, 2)
 
 
 def interleaved(x: torch.Tensor, count: int, length: int) -> torch.Tensor:
     """The inverse of :func:`of_residues`, for the last ``length`` rows."""
-    return x.unflatten(1, (-1, count)).transpose(2, 3).flatten(2, 3)[:, :, -length:]
+    batch, heads, rows, dim = x.shape
+    x = x.reshape(batch, heads // count, count, rows, dim).transpose(2, 3)
+    return x.flatten(2, 3)[:, :, -length:]
