@@ -399,7 +399,7 @@ def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator
     elif tensor.dtype == torch.bool:
         new = ~tensor
     else:
-        new = tensor.flip(-1)
+        new = tensor.flip(tuple(range(tensor.dim())))  # in a row of a set order means nothing
     yield base.replacing({name: new})
 
 

@@ -38,7 +38,7 @@ def reference(
 ) -> torch.Tensor:
     """a_ij = m_z(i − j) exp(s_ij) / Σ_j m_z(i − j) exp(s_ij).
 
-    Equations 5 and 6, where m_z(x) is (R + z − x) / R within 0 and 1. Each head has a z = S · span,
+    There m_z(x) is (R + z − x) / R within 0 and 1. Each head has a z = S · span,
     span within 0 and 1, S the largest span. The paper is causal; without ``causal`` both sides are
     seen, by the distance |i − j|.
     """
