@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from bakeoff.plugins.attention._parts import Part, hidden_score
 
-__all__ = ["banded_attention"]
+__all__ = ["banded_attention", "neighbour_attention"]
 
 #: Queries in a block. A block reads BLOCK + before + after keys: small blocks waste little of that,
 #: large ones make the better matrix products; 64 was the best of 32, 64 and 128.
@@ -47,36 +47,81 @@ def banded_attention(
         bias: Added to the scores of every head by distance, (H, before + after + 1); first the key
             that lies farthest before.
     """
-    batch, heads, q_len, dim = q.shape
-    k_len = k.shape[2]
+    q_len, k_len = q.shape[2], k.shape[2]
     reach = before + after + 1
     # No key lies farther away than these; what is cut off from the bias is never looked up.
     near, far = min(before, k_len - 1), min(after, q_len - 1)
     block = min(BLOCK, q_len)
-    blocks = -(-q_len // block)
     width = block + near + far
-    # The first key that the first block reads; before it are negative places, which are padding.
-    first = k_len - q_len - near
-    pad = (-first, first + blocks * block + near + far - k_len)  # negative padding cuts off
     wide = torch.promote_types(q.dtype, torch.float32)
+    if bias is not None:
+        bias = bias[:, before - near : reach - after + far].to(wide)
+    placed = _by_place(bias, block, width, q.device, wide)
+    return _in_blocks(q, k, v, placed, k_len - q_len - near, 0, keys, scale)
 
+
+def neighbour_attention(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    *,
+    block: int,
+    causal: bool,
+    keys: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> Part:
+    """The same for blocks of places, the first at place 0: each sees itself and both neighbours.
+
+    With ``causal`` a query sees the block before its own, and its own up to itself.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    offset = k.shape[2] - q.shape[2]
+    skipped = offset % block  # rows of the first block that come before the first query
+    width = 2 * block if causal else 3 * block
+    placed = torch.zeros(1, block, width, dtype=wide, device=q.device)
+    if causal:
+        future = torch.ones_like(placed, dtype=torch.bool).triu(block + 1)
+        placed = placed.masked_fill(future, hidden_score(wide))
+    return _in_blocks(q, k, v, placed, offset - skipped - block, skipped, keys, scale)
+
+
+def _in_blocks(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor,  # (H or 1, block, width)
+    first: int,
+    skipped: int,
+    keys: torch.Tensor | None,
+    scale: float | None,
+) -> Part:
+    """Blocks of queries, the first of which reads ``width`` keys from place ``first`` on.
+
+    Before its queries come ``skipped`` rows of padding. Before key 0 are negative places.
+    """
+    batch, heads, q_len, dim = q.shape
+    k_len, wide = k.shape[2], bias.dtype
+    block, width = bias.shape[1:]
+    blocks = -(-(skipped + q_len) // block)
+    pad = (-first, first + (blocks - 1) * block + width - k_len)  # negative padding cuts off
     if keys is None:
         keys = torch.ones(1, 1, 1, k_len, dtype=torch.bool, device=q.device)
     hidden = torch.zeros(batch, heads, 1, k_len, dtype=wide, device=q.device)
     hidden = hidden.masked_fill(~keys, hidden_score(wide)).flatten(0, 2)
     hidden = F.pad(hidden, pad, value=hidden_score(wide))  # (B·H, padded)
-    if bias is not None:
-        bias = bias[:, before - near : reach - after + far].to(wide)
     output, total = _Banded.apply(  # type: ignore[no-untyped-call]
-        _padded(q.to(wide), 0, blocks * block - q_len).view(-1, blocks, block, dim),
+        _padded(q.to(wide), skipped, blocks * block - skipped - q_len).view(
+            batch * heads, blocks, block, dim
+        ),
         _padded(k.to(wide), *pad),
         _padded(v.to(wide), *pad),
-        _by_place(bias, block, width, q.device, wide).expand(batch, heads, -1, -1).flatten(0, 1),
+        bias.expand(batch, heads, block, width).flatten(0, 1),
         hidden,
         1 / math.sqrt(dim) if scale is None else scale,
     )
+    rows = slice(skipped, skipped + q_len)
     shape = (batch, heads, blocks * block, -1)
-    return output.view(shape)[:, :, :q_len], total.view(shape)[:, :, :q_len]
+    return output.view(shape)[:, :, rows], total.view(shape)[:, :, rows]
 
 
 def _padded(x: torch.Tensor, before: int, after: int) -> torch.Tensor:
