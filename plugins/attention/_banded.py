@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from bakeoff.plugins.attention._parts import Part, hidden_score
 
-__all__ = ["banded_attention", "neighbour_attention"]
+__all__ = ["attention_in_blocks", "banded_attention", "neighbour_attention"]
 
 #: Queries in a block. A block reads BLOCK + before + after keys: small blocks waste little of that,
 #: large ones make the better matrix products; 64 was the best of 32, 64 and 128.
@@ -57,7 +57,8 @@ def banded_attention(
     if bias is not None:
         bias = bias[:, before - near : reach - after + far].to(wide)
     placed = _by_place(bias, block, width, q.device, wide)
-    return _in_blocks(q, k, v, placed, k_len - q_len - near, 0, keys, scale)
+    first = k_len - q_len - near
+    return attention_in_blocks(q, k, v, placed, first, key_bias=_key_bias(keys, wide), scale=scale)
 
 
 def neighbour_attention(
@@ -82,32 +83,43 @@ def neighbour_attention(
     if causal:
         future = torch.ones_like(placed, dtype=torch.bool).triu(block + 1)
         placed = placed.masked_fill(future, hidden_score(wide))
-    return _in_blocks(q, k, v, placed, offset - skipped - block, skipped, keys, scale)
+    first = offset - skipped - block
+    bias = _key_bias(keys, wide)
+    return attention_in_blocks(q, k, v, placed, first, skipped, key_bias=bias, scale=scale)
 
 
-def _in_blocks(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    bias: torch.Tensor,  # (H or 1, block, width)
+def attention_in_blocks(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    bias: torch.Tensor,
     first: int,
-    skipped: int,
-    keys: torch.Tensor | None,
-    scale: float | None,
+    skipped: int = 0,
+    *,
+    key_bias: torch.Tensor | None = None,
+    scale: float | None = None,
 ) -> Part:
-    """Blocks of queries, the first of which reads ``width`` keys from place ``first`` on.
+    """Blocks of queries, each against the keys from its first one on.
 
-    Before its queries come ``skipped`` rows of padding. Before key 0 are negative places.
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        bias: Added to the scores of each query of a block and each key that the block reads,
+            (H or 1, block, width), in the dtype of the computation.
+        first: The first key of the first block; before key 0 come negative places, unseen.
+        skipped: Rows of padding in the first block, before its queries.
+        key_bias: Added to the scores of a key, without a gradient, (B or 1, H or 1, 1, Nk).
+        scale: What the scores are multiplied with; None for 1/√D.
     """
     batch, heads, q_len, dim = q.shape
     k_len, wide = k.shape[2], bias.dtype
     block, width = bias.shape[1:]
     blocks = -(-(skipped + q_len) // block)
     pad = (-first, first + (blocks - 1) * block + width - k_len)  # negative padding cuts off
-    if keys is None:
-        keys = torch.ones(1, 1, 1, k_len, dtype=torch.bool, device=q.device)
-    hidden = torch.zeros(batch, heads, 1, k_len, dtype=wide, device=q.device)
-    hidden = hidden.masked_fill(~keys, hidden_score(wide)).flatten(0, 2)
+    if key_bias is None:
+        key_bias = torch.zeros(1, 1, 1, k_len, dtype=wide, device=q.device)
+    hidden = key_bias.expand(batch, heads, 1, k_len).flatten(0, 2)
     hidden = F.pad(hidden, pad, value=hidden_score(wide))  # (B·H, padded)
     output, total = _Banded.apply(  # type: ignore[no-untyped-call]
         _padded(q.to(wide), skipped, blocks * block - skipped - q_len).view(
@@ -122,6 +134,15 @@ def _in_blocks(
     rows = slice(skipped, skipped + q_len)
     shape = (batch, heads, blocks * block, -1)
     return output.view(shape)[:, :, rows], total.view(shape)[:, :, rows]
+
+
+def _key_bias(keys: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    if keys is None:
+        return None
+    keys = keys[(None,) * (4 - keys.dim())]
+    return torch.zeros(keys.shape, dtype=dtype, device=keys.device).masked_fill(
+        ~keys, hidden_score(dtype)
+    )
 
 
 def _padded(x: torch.Tensor, before: int, after: int) -> torch.Tensor:

@@ -41,13 +41,13 @@ def dense_part(
     return output, total
 
 
-def merged(first: Part, *others: Part) -> torch.Tensor:
+def merged(first: Part, *others: Part) -> Part:
     """The attention over the keys of all parts together, none of which may be in two."""
     output, total = first
     for further, its_total in others:
         total = torch.logaddexp(total, its_total)
         output = output.lerp(further, (its_total - total).exp())
-    return output
+    return output, total
 
 
 def of_residues(x: torch.Tensor, count: int) -> torch.Tensor:

@@ -95,7 +95,7 @@ def blocked(
     )
     ends = torch.cat([j[:block_size], j[max(block_size, last * block_size) :]])
     far = _linked(q, k, v, _require(links, last + 1), block_size, mask, causal, scale)
-    output = merged(window, attend(slice(None), ends), far).to(q.dtype)
+    output = merged(window, attend(slice(None), ends), far)[0].to(q.dtype)
 
     # Rows of the queries in the first block and in the last.
     begin = min(q_len, max(0, q_len - k_len))

@@ -119,7 +119,8 @@ def chunked(
         past = i >= j[:global_tokens]
         seen = past if seen is None else past & seen
     first = key[:, :, :global_tokens], value[:, :, :global_tokens]
-    local = merged(near, dense_part(query, *first, allowed=seen, scale=scale)).to(q.dtype)
+    local, _ = merged(near, dense_part(query, *first, allowed=seen, scale=scale))
+    local = local.to(q.dtype)
 
     # The rows whose places are from 0 to global_tokens − 1.
     start = min(q_len, max(0, q_len - k_len))

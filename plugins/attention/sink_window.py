@@ -76,7 +76,7 @@ def chunked(
         past = torch.arange(k_len - q_len, k_len, device=q.device)[:, None] >= j[:sinks]
         seen = past if seen is None else past & seen
     far = dense_part(q, k[:, :, :sinks], v[:, :, :sinks], allowed=seen, scale=scale)
-    return merged(near, far).to(q.dtype)
+    return merged(near, far)[0].to(q.dtype)
 
 
 def flops(case: Case) -> float:

@@ -75,7 +75,7 @@ def chunked(
     output, total = dense_part(query, key, value, allowed=allowed, scale=scale)
     length = q.shape[2]
     far = interleaved(output, stride, length), interleaved(total, stride, length)
-    return merged(near, far).to(q.dtype)
+    return merged(near, far)[0].to(q.dtype)
 
 
 def supports(case: Case) -> str | None:
