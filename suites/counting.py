@@ -53,7 +53,9 @@ def counted(variant: Variant, forward: str, case: Case) -> Count:
     fn = variant.forward(forward).fn
     # Outside of the mode: a dispatch mode must never meet a compiled function.
     with FakeTensorMode() as fake:
-        arguments = arguments.map(fake.from_tensor)
+        arguments = arguments.replacing(
+            {name: fake.from_tensor(tensor) for name, tensor in arguments.tensors()}
+        )
         call = _directed(arguments, fn, case.direction)
         with (
             _Memory() as memory,

@@ -26,6 +26,8 @@ LOUD = 100.0
 #: The size of extreme inputs; float16 ends at 65504.
 EXTREME = {"float16": 30.0}
 EXTREME_DEFAULT = 1e3
+#: What a forward or a declaration raises for a value that an option does not allow.
+_REFUSED = (RuntimeError, ValueError, ArithmeticError, LookupError)
 
 
 def mask_obeyed(subject: Subject) -> Verdict:
@@ -220,6 +222,7 @@ def arguments_matter(subject: Subject) -> Verdict:
     before = subject.output(base)
     for name, alternatives in _alternatives(subject, base).items():
         differs = any(_differs(subject, before, changed) for changed in alternatives)
+        differs = differs or _matters_elsewhere(subject, base, name)
         if differs and name in unused:
             with_effect.append(name)
         elif not differs and name not in unused:
@@ -338,7 +341,7 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
     size = shape if isinstance(shape, Shape) else shape.features
     known, first = dict(base.tensors()), next(iter(base.data.values()))
     for value in _other_values(base.plain[name]):
-        options = {**subject.variant.options, name: value}
+        options = {n: base.plain[n] for n in subject.variant.options} | {name: value}
         generator = torch.Generator().manual_seed(subject.seed)
         try:
             drawn = draw(subject.variant, "parameters", size, generator, options)
@@ -346,10 +349,29 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
                 for other, tensor in draw(subject.variant, source, size, None, options).items():
                     if other in known and tensor.shape != known[other].shape:
                         drawn[other] = tensor
-        except (RuntimeError, ValueError, ArithmeticError, LookupError):
-            continue  # a value that the option does not allow
+        except _REFUSED:
+            continue
         like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
         yield base.replacing(like).having(**{name: value})
+
+
+def _matters_elsewhere(subject: Subject, base: Arguments, name: str) -> bool:
+    """Whether an argument has an effect under another value of an option.
+
+    A window that spans the small sizes hides what is said of the keys beyond it.
+    """
+    for other in subject.variant.options:
+        for elsewhere in _under_other_options(subject, base, other) if other != name else ():
+            try:
+                before = subject.output(elsewhere)
+            except _REFUSED:
+                continue
+            if not bool(before.isfinite().all()):
+                continue  # nor is this a value that the option allows
+            alternatives = _alternatives(subject, elsewhere)[name]
+            if any(_differs(subject, before, changed) for changed in alternatives):
+                return True
+    return False
 
 
 def _can(subject: Subject, pattern: str) -> bool:
@@ -377,7 +399,7 @@ def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator
     elif tensor.dtype == torch.bool:
         new = ~tensor
     else:
-        new = tensor.flip(-1)
+        new = tensor.flip(tuple(range(tensor.dim())))  # in a row of a set order means nothing
     yield base.replacing({name: new})
 
 

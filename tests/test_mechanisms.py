@@ -40,9 +40,10 @@ def made(
     forward: str = "reference",
     dim: int = 6,
     sizes: tuple[int, int] = (7, 11),
+    grid: Any = None,
     **more: Any,
 ) -> nn.Module:
-    shape = Shape(2, 3, 3, *sizes, dim, dim)
+    shape = Shape(2, 3, 3, *sizes, dim, dim, grid)
     generator = torch.Generator().manual_seed(1)
     module = bakeoff.module(variant, shape, forward=forward, generator=generator, **more)
     for name, parameter in module.named_parameters():
@@ -242,7 +243,7 @@ def test_any_shape(
     call |= {"grid": grid} if grid else {}
     if masked and variant.forward(name).masks != "none":
         call["mask"] = torch.rand(2, 1, 1, k_len, generator=generator) < 0.5
-    modules = [made(variant, f, dim, (q_len, k_len)).eval() for f in ("reference", name)]
+    modules = [made(variant, f, dim, (q_len, k_len), grid).eval() for f in ("reference", name)]
     try:
         expected, found = (module(q, k, v, causal=causal, **call) for module in modules)
     except UnsupportedError:

@@ -94,3 +94,18 @@ def test_an_option_that_sizes_a_parameter_matters(acts: bool) -> None:
     found = next(r for r in records_of(variant, "accuracy") if r.metric == "arguments_matter")
     assert (found.status == Status.OK) == acts
     assert acts or found.reason.startswith("no effect: slots")
+
+
+@pytest.mark.parametrize("acts", [True, False])
+def test_an_argument_may_matter_under_another_value_of_an_option(acts: bool) -> None:
+    def fn(q, k, v, *, window, sinks, mask=None, causal=False, scale=None):
+        i = torch.arange(q.shape[2])[:, None]
+        j = torch.arange(k.shape[2])
+        near = ((i - j).abs() <= window) | (acts & (j < sinks))
+        near = near if mask is None else near & mask
+        return right(q, k, v, mask=near, causal=causal, scale=scale)
+
+    variant = planted(fn, options={"window": 128, "sinks": 4})
+    found = next(r for r in records_of(variant, "accuracy") if r.metric == "arguments_matter")
+    assert (found.status == Status.OK) == acts
+    assert acts or found.reason.startswith("no effect: sinks")
