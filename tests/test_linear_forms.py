@@ -1,0 +1,147 @@
+"""Linear, gated and delta forms against loops over tokens: outputs, states, gradients, splits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bakeoff
+from bakeoff import Shape
+from bakeoff.registry.variants import Attention
+from bakeoff.suites.tensors import Arguments, arguments_for
+
+CATALOG = bakeoff.load(entry_points=False, pyproject=False)
+RECURRENT = [v for v in CATALOG.select(kind="attention") if v.recurrence]
+over_recurrent = pytest.mark.parametrize("variant", RECURRENT, ids=[v.name for v in RECURRENT])
+
+Tensor = torch.Tensor
+
+
+def arguments(variant: Attention, length: int, seed: int = 0, pattern: str = "causal_self"):
+    """The arguments of a causal call, in float64, each a leaf."""
+    case = bakeoff.Case(
+        kind="attention",
+        shape=Shape(2, 3, 3, length, length, 8, 6),
+        pattern=pattern,
+        options=variant.options,
+        dtype="float64",
+        seed=seed,
+    )
+    return arguments_for(variant, case).requiring_grad()
+
+
+def part(given: Arguments, start: int, end: int, state: Any) -> Arguments:
+    """Tokens ``start`` to ``end`` of a sequence, to be read after ``state``."""
+    data = {name: tensor[:, :, start:end] for name, tensor in given.data.items()}
+    # What is given for each token is cut like the tokens, and what is given for each head is not.
+    length = given.data["k"].shape[2]
+    inputs = {
+        name: tensor[:, :, start:end] if tensor.dim() > 2 and tensor.shape[2] == length else tensor
+        for name, tensor in given.given.items()
+    }
+    return given.replacing(data).replacing(inputs).having(state=state)
+
+
+def leaves_of(state: Any) -> list[Tensor]:
+    return [state] if isinstance(state, Tensor) else [t for s in state for t in leaves_of(s)]
+
+
+def gradients(outputs: list[Tensor], given: Arguments) -> dict[str, Tensor]:
+    """Of a product of the outputs with fixed numbers, by every leaf."""
+    total = sum(
+        (x * torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view_as(x)).sum() for x in outputs
+    )
+    leaves = given.leaves()
+    found = torch.autograd.grad(total, list(leaves.values()))
+    return dict(zip(leaves, found, strict=True))
+
+
+@over_recurrent
+@settings(max_examples=15, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 150), min_size=1, max_size=3),
+    seed=st.integers(0, 5),
+)
+def test_split_anywhere(variant: Attention, cuts: list[int], seed: int) -> None:
+    """All at once, in parts, and as the reference: outputs, final states and gradients."""
+    given = arguments(variant, sum(cuts), seed)
+    whole, last = given.having(state=None).call(variant.recurrence)
+    state, outputs, start = None, [], 0
+    for length in cuts:
+        output, state = part(given, start, start + length, state).call(variant.recurrence)
+        outputs.append(output)
+        start += length
+    joined = torch.cat(outputs, 2)
+    torch.testing.assert_close(joined, whole, rtol=1e-9, atol=1e-10)
+    for one, other in zip(leaves_of(state), leaves_of(last), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+    expected = gradients([whole, *leaves_of(last)], given)
+    found = gradients([joined, *leaves_of(state)], given)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-8, atol=1e-9)
+    reference = given.call(variant.forward("reference").fn)
+    torch.testing.assert_close(whole, reference, rtol=1e-9, atol=1e-10)
+
+
+@over_recurrent
+def test_forgetting_the_state_shows(variant: Attention) -> None:
+    given = arguments(variant, 20)
+    whole, _ = given.having(state=None).call(variant.recurrence)
+    output, _ = part(given, 10, 20, None).call(variant.recurrence)
+    assert (output - whole[:, :, 10:]).abs().max() > 1e-3
+
+
+def loops(name: str, given: Arguments) -> Tensor:
+    """The recurrence of the paper, for one head and one token at a time."""
+    q, k, v = given.data.values()
+    more = {**given.learned, **given.given, **given.fixed}
+    output = torch.zeros_like(v)
+    for b in range(q.shape[0]):
+        for h in range(q.shape[1]):
+            step = STEPS[name](h, q.shape[-1], v.shape[-1], more)
+            for t in range(q.shape[2]):
+                output[b, h, t] = step(q[b, h, t], k[b, h, t], v[b, h, t], b, t)
+    return output
+
+
+def linear_step(h: int, dim: int, width: int, more: Any):
+    state, total = torch.zeros(dim, width).double(), torch.zeros(dim).double()
+
+    def phi(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x + 1, x.exp())
+
+    def step(q: Tensor, k: Tensor, v: Tensor, b: int, t: int) -> Tensor:
+        state.add_(torch.outer(phi(k), v))
+        total.add_(phi(k))
+        return phi(q) @ state / (phi(q) @ total)
+
+    return step
+
+
+STEPS: dict[str, Any] = {"linear_attention": linear_step}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_form_is_the_loop_over_tokens(name: str) -> None:
+    variant = CATALOG[name]
+    with torch.no_grad():
+        given = arguments(variant, 9)
+        expected = loops(name, given)
+        for forward in variant.forwards.values():
+            torch.testing.assert_close(given.call(forward.fn), expected, rtol=1e-10, atol=1e-11)
+
+
+def test_linear_attention_without_causality() -> None:
+    """Against one query at a time, in plain Python."""
+    q, k, v = arguments(CATALOG["linear_attention"], 7).data.values()
+    phi = [torch.where(x > 0, x + 1, x.exp()) for x in (q, k)]
+    for name in ("reference", "linear"):
+        found = CATALOG["linear_attention"].forward(name).fn(q, k, v)
+        for i in range(7):
+            weights = [(phi[0][0, 1, i] * phi[1][0, 1, j]).sum() for j in range(7)]
+            expected = sum(w * v[0, 1, j] for j, w in enumerate(weights)) / sum(weights)
+            torch.testing.assert_close(found[0, 1, i], expected)
