@@ -122,7 +122,23 @@ def linear_step(h: int, dim: int, width: int, more: Any):
     return step
 
 
-STEPS: dict[str, Any] = {"linear_attention": linear_step}
+def performer_step(h: int, dim: int, width: int, more: Any):
+    omega = more["projection"]
+    state, total = torch.zeros(len(omega), width).double(), torch.zeros(len(omega)).double()
+
+    def phi(x: Tensor) -> Tensor:
+        x = x / dim**0.25
+        return torch.exp(omega @ x - x @ x / 2)
+
+    def step(q: Tensor, k: Tensor, v: Tensor, b: int, t: int) -> Tensor:
+        state.add_(torch.outer(phi(k), v))
+        total.add_(phi(k))
+        return phi(q) @ state / (phi(q) @ total)
+
+    return step
+
+
+STEPS: dict[str, Any] = {"linear_attention": linear_step, "performer": performer_step}
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -7,7 +7,19 @@ import torch.nn.functional as F
 
 from bakeoff import Case
 
-__all__ = ["aligned_scan", "causal_scan", "counted", "mean_of", "scan_flops", "visible"]
+__all__ = [
+    "CHUNK",
+    "aligned_scan",
+    "causal_scan",
+    "counted",
+    "decayed_states",
+    "in_chunks",
+    "mean_of",
+    "pairs_are_fewer",
+    "product",
+    "scan_flops",
+    "visible",
+]
 
 #: Positions in a chunk: within it all pairs are scored, beyond it there is only the running sum.
 CHUNK = 64
@@ -34,6 +46,41 @@ def mean_of(sums: torch.Tensor) -> torch.Tensor:
     return sums[..., :-1] / total.masked_fill(total == 0, 1.0)
 
 
+def pairs_are_fewer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
+    """Whether (q kᵀ) v takes fewer operations than q (kᵀ v), as it does for a few dozen keys."""
+    (q_len, k_len), (features, width) = (q.shape[2], k.shape[2]), (k.shape[3], v.shape[3])
+    return q_len * k_len * (features + width) < (q_len + k_len) * features * width
+
+
+def product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """q kᵀ v, in the order that takes fewer operations."""
+    return (q @ k.mT) @ v if pairs_are_fewer(q, k, v) else q @ (k.mT @ v)
+
+
+def in_chunks(x: torch.Tensor, size: int, fill: float = 0.0) -> torch.Tensor:
+    """(B, H, N, ·) as (B, H, chunks, chunk, ·), filled up at the end; short ones as one chunk."""
+    size = min(size, x.shape[2])
+    chunks = -(-x.shape[2] // size)
+    missing = chunks * size - x.shape[2]
+    if missing:
+        x = F.pad(x, (0, 0, 0, missing), value=fill)
+    return x.reshape(*x.shape[:2], chunks, size, x.shape[-1])
+
+
+def decayed_states(
+    added: torch.Tensor,  # (B, H, chunks, M, Dv)
+    decay: torch.Tensor,  # broadcasts to it
+    state: torch.Tensor | None,  # (B, H, M, Dv)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The states S_c = decay_c S_{c−1} + added_c: those before each chunk, and the last."""
+    last = torch.zeros_like(added[:, :, 0]) if state is None else state
+    before = []
+    for new, kept in zip(added.unbind(2), decay.unbind(2), strict=True):
+        before.append(last)
+        last = torch.addcmul(new, last, kept)
+    return torch.stack(before, 2), last
+
+
 def causal_scan(
     q: torch.Tensor,  # (B, H, N, M)
     k: torch.Tensor,  # (B, H, N, M)
@@ -41,20 +88,13 @@ def causal_scan(
     state: torch.Tensor | None = None,  # (B, H, M, Dv)
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """o_t = q_tᵀ S_t with S_t = S_{t−1} + k_t v_tᵀ, and the last S, in chunks."""
-    batch, heads, length, features = q.shape
-    chunk = min(CHUNK, length)
-    chunks = -(-length // chunk)
-
-    def split(x: torch.Tensor) -> torch.Tensor:  # (B, H, chunks, chunk, ·)
-        padded = F.pad(x, (0, 0, 0, chunks * chunk - length))
-        return padded.reshape(batch, heads, chunks, chunk, x.shape[-1])
-
-    q, k, v = split(q), split(k), split(v)
-    if state is None:
-        state = q.new_zeros(batch, heads, features, v.shape[-1])
-    states = torch.cat([state[:, :, None], k.mT @ v], 2).cumsum(2)  # (B, H, chunks + 1, M, Dv)
+    length = q.shape[2]
+    q, k, v = (in_chunks(x, CHUNK) for x in (q, k, v))
+    added = k.mT @ v  # (B, H, chunks, M, Dv)
+    first = torch.zeros_like(added[:, :, :1]) if state is None else state[:, :, None]
+    states = torch.cat([first, added], 2).cumsum(2)
     output = (q @ k.mT).tril_() @ v + q @ states[:, :, :-1]
-    return output.reshape(batch, heads, chunks * chunk, -1)[:, :, :length], states[:, :, -1]
+    return output.flatten(2, 3)[:, :, :length], states[:, :, -1]
 
 
 def aligned_scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -68,10 +108,13 @@ def aligned_scan(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Ten
 
 
 def scan_flops(case: Case, features: int, width: int) -> float:
-    """FLOPs of the sums over keys and of reading them, with the pairs within chunks if causal."""
+    """FLOPs of :func:`product`, or of an aligned scan if causal, for all heads."""
     shape = case.attention_shape
-    per_head = 2.0 * (shape.q_len + shape.k_len) * features * width
+    q_len, k_len = shape.q_len, shape.k_len
+    sums = (q_len + k_len) * features * width
     if case.causal:
-        chunk = min(CHUNK, shape.q_len, shape.k_len)
-        per_head += 2.0 * min(shape.q_len, shape.k_len) * chunk * (features + width)
-    return shape.batch * shape.heads * per_head
+        seen = min(q_len, k_len)
+        per_head = sums + seen * min(CHUNK, seen) * (features + width)
+    else:
+        per_head = min(sums, q_len * k_len * (features + width))
+    return 2.0 * shape.batch * shape.heads * per_head

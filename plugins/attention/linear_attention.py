@@ -14,6 +14,7 @@ from bakeoff.plugins.attention._linear import (
     causal_scan,
     counted,
     mean_of,
+    product,
     scan_flops,
     visible,
 )
@@ -48,7 +49,7 @@ def linear(
 ) -> torch.Tensor:
     """φ(q_i)ᵀ Σ_j φ(k_j) v_jᵀ, equation 6: the sum over keys first; causal in chunks."""
     q, k, v = _features(q), visible(_features(k), mask), counted(v)
-    return mean_of(aligned_scan(q, k, v) if causal else q @ (k.mT @ v))
+    return mean_of(aligned_scan(q, k, v) if causal else product(q, k, v))
 
 
 def recurrence(
