@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -161,3 +162,38 @@ def test_linear_attention_without_causality() -> None:
             weights = [(phi[0][0, 1, i] * phi[1][0, 1, j]).sum() for j in range(7)]
             expected = sum(w * v[0, 1, j] for j, w in enumerate(weights)) / sum(weights)
             torch.testing.assert_close(found[0, 1, i], expected)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sizes", [(7, 7), (70, 70), (4, 9), (9, 4)])
+def test_cosformer_pair_by_pair(sizes: tuple[int, int], causal: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 1, n, 8, generator=generator).double() for n in (*sizes, sizes[1]))
+    q_len, k_len = sizes
+    expected = torch.zeros(q_len, 8).double()
+    for row in range(q_len):
+        i = row + k_len - q_len
+        keys = [j for j in range(k_len) if j <= i or not causal]
+        weights = [
+            (q[0, 0, row].clamp(min=0) * k[0, 0, j].clamp(min=0)).sum()
+            * math.cos(math.pi / 2 * (i - j) / max(sizes))
+            for j in keys
+        ]
+        if sum(weights) > 0:
+            values = sum(w * v[0, 0, j] for w, j in zip(weights, keys, strict=True))
+            expected[row] = values / sum(weights)
+    for name in ("reference", "linear"):
+        found = CATALOG["cosformer"].forward(name).fn(q, k, v, causal=causal)
+        torch.testing.assert_close(found[0, 0], expected, rtol=1e-9, atol=1e-10)
+
+
+def test_float16_does_not_overflow() -> None:
+    """Sums over 4000 keys, beyond 65504."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (8 + torch.randn(1, 1, 4000, 8, generator=generator) for _ in range(3))
+    for name in ("linear_attention", "cosformer"):
+        for causal in (False, True):
+            forward = CATALOG[name].forward("linear").fn
+            found = forward(q.half(), k.half(), v.half(), causal=causal)
+            expected = forward(q, k, v, causal=causal)
+            torch.testing.assert_close(found.float(), expected, rtol=5e-3, atol=5e-3)

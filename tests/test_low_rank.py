@@ -124,3 +124,90 @@ def test_the_scale_is_that_of_the_softmax() -> None:
     for scale, exact in ((0.1, flat), (0.7, sharp)):
         error = (performer("linear", q, k, v, omega, scale=scale) - exact).norm()
         assert error < 0.2 * (flat - sharp).norm()
+
+
+def linformer(name: str, q: Tensor, k: Tensor, v: Tensor, **more: Any) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    shape = Shape(1, 1, 1, 4, k.shape[2], 4, 4)
+    drawn = CATALOG["linformer"].parameters(shape, generator, rank=5)
+    weights = {name: weight.detach().double() for name, weight in drawn.items()}
+    return CATALOG["linformer"].forward(name).fn(q, k, v, rank=5, **weights, **more)
+
+
+@pytest.mark.parametrize("name", ["reference", "sdpa"])
+def test_linformer_row_by_row(name: str) -> None:
+    """Each projected key and value written out as a sum over positions."""
+    q, k, v = drawn(3, 11)
+    shown = torch.rand(2, 11, generator=torch.Generator().manual_seed(1)) < 0.6
+    generator = torch.Generator().manual_seed(3)
+    weights = CATALOG["linformer"].parameters(Shape(1, 1, 1, 4, 11, 4, 4), generator, rank=5)
+    e, f = (w.detach().double() for w in weights.values())
+    found = linformer(name, q, k, v, mask=shown[:, None, None])
+    for b in range(2):
+        seen = [j for j in range(11) if shown[b, j]]
+        keys = [sum(e[r, j] * k[b, 1, j] for j in seen) for r in range(5)]
+        values = [sum(f[r, j] * v[b, 1, j] for j in seen) for r in range(5)]
+        scores = torch.stack([q[b, 1, 2] @ key for key in keys]) / math.sqrt(8)
+        expected = scores.softmax(0) @ torch.stack(values)
+        torch.testing.assert_close(found[b, 1, 2], expected)
+
+
+def test_linformer_is_for_one_number_of_keys() -> None:
+    module = bakeoff.module(CATALOG["linformer"], Shape(1, 2, 2, 7, 7, 8, 8), forward="sdpa")
+    q, k, v = (t.float() for t in drawn(9, 7, batch=1))
+    assert module(q, k, v).shape == (1, 2, 9, 8)
+    with pytest.raises(bakeoff.UnsupportedError, match="does not allow the pattern causal_self"):
+        module(k, k, v, causal=True)
+    with pytest.raises(RuntimeError, match=r"7.*8|8.*7"):
+        module(q[:, :, :7], torch.cat([k, k[:, :, :1]], 2), torch.cat([v, v[:, :, :1]], 2))
+
+
+def nystromformer(name: str, q: Tensor, k: Tensor, v: Tensor, **more: Any) -> Tensor:
+    return CATALOG["nystromformer"].forward(name).fn(q, k, v, **more)
+
+
+@pytest.mark.parametrize("name", ["reference", "sdpa"])
+@pytest.mark.parametrize("sizes", [(12, 12), (13, 17), (23, 9)])
+def test_nystromformer_with_many_iterations(name: str, sizes: tuple[int, int]) -> None:
+    """Against torch's pseudoinverse, and means of segments written out."""
+    q, k, v = (2 * t for t in drawn(*sizes))
+    generator = torch.Generator().manual_seed(1)
+    shown = torch.rand(2, 1, sizes[1], 1, generator=generator) < 0.7
+    shown[:, :, :2] = False  # the first segment, or half of it, has no key
+
+    def means(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        size, longer = divmod(x.shape[2], 4)
+        found, any_key, start = [], [], 0
+        for segment in range(4):
+            end = start + size + (segment < longer)
+            count = seen[:, :, start:end].sum(2)
+            found.append((x * seen)[:, :, start:end].sum(2) / count.clamp(min=1))
+            any_key.append(count > 0)
+            start = end
+        return torch.stack(found, 2), torch.cat(any_key, -1)[:, :, None]
+
+    def softmax(x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
+        scores = (x @ y.mT / math.sqrt(8)).masked_fill(~seen, -torch.inf)
+        return scores.softmax(-1)
+
+    q_means, _ = means(q, torch.ones_like(q[:, :1, :, :1], dtype=torch.bool))
+    k_means, some = means(k, shown)
+    middle = torch.linalg.pinv(softmax(q_means, k_means, some), rtol=1e-9)
+    expected = softmax(q, k_means, some) @ middle @ softmax(q_means, k, shown.mT) @ v
+    found = nystromformer(name, q, k, v, landmarks=4, iterations=60, mask=shown.mT)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    few = nystromformer(name, q, k, v, landmarks=4, iterations=1, mask=shown.mT)
+    assert (few - expected).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["reference", "sdpa"])
+def test_more_landmarks_come_nearer_to_softmax(name: str) -> None:
+    """On queries and keys that change slowly, as the paper assumes."""
+    q, k, v = (t.cumsum(2) / 4 for t in drawn(64, 64))
+    exact = CATALOG["scaled_dot_product"].forward("reference").fn(q, k, v)
+    errors = [
+        float((nystromformer(name, q, k, v, landmarks=m, iterations=12) - exact).norm())
+        for m in (4, 16, 64)
+    ]
+    assert errors[0] > 2 * errors[1] > 2 * errors[2]
+    assert errors[2] < 1e-10

@@ -17,6 +17,7 @@ from bakeoff.plugins.attention._linear import (
     product,
     scan_flops,
     visible,
+    wide,
 )
 
 
@@ -48,8 +49,9 @@ def linear(
     scale: float | None = None,
 ) -> torch.Tensor:
     """φ(q_i)ᵀ Σ_j φ(k_j) v_jᵀ, equation 6: the sum over keys first; causal in chunks."""
-    q, k, v = _features(q), visible(_features(k), mask), counted(v)
-    return mean_of(aligned_scan(q, k, v) if causal else product(q, k, v))
+    dtype = q.dtype
+    q, k, v = wide(_features(q), visible(_features(k), mask), counted(v))
+    return mean_of(aligned_scan(q, k, v) if causal else product(q, k, v)).to(dtype)
 
 
 def recurrence(
@@ -63,8 +65,10 @@ def recurrence(
     scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The recurrent network of section 3.4: the state is s, with z as its last column."""
-    sums, state = causal_scan(_features(q), visible(_features(k), mask), counted(v), state)
-    return mean_of(sums), state
+    dtype = q.dtype
+    q, k, v = wide(_features(q), visible(_features(k), mask), counted(v))
+    sums, state = causal_scan(q, k, v, state)
+    return mean_of(sums).to(dtype), state
 
 
 def _features(x: torch.Tensor) -> torch.Tensor:
