@@ -139,7 +139,48 @@ def performer_step(h: int, dim: int, width: int, more: Any):
     return step
 
 
-STEPS: dict[str, Any] = {"linear_attention": linear_step, "performer": performer_step}
+def retention_step(h: int, dim: int, width: int, more: Any):
+    state = torch.zeros(dim, width).double()
+
+    def step(q: Tensor, k: Tensor, v: Tensor, b: int, t: int) -> Tensor:
+        state.mul_(1 - 2.0 ** (-5 - h)).add_(torch.outer(k, v))
+        return q @ state / math.sqrt(dim)
+
+    return step
+
+
+def gated_step(h: int, dim: int, width: int, more: Any):
+    state = torch.zeros(dim, width).double()
+
+    def step(q: Tensor, k: Tensor, v: Tensor, b: int, t: int) -> Tensor:
+        for feature in range(dim):
+            state[feature] *= math.exp(more["log_gate"][b, h, t, feature])
+            state[feature] += k[feature] * v
+        return q @ state / math.sqrt(dim)
+
+    return step
+
+
+def delta_step(h: int, dim: int, width: int, more: Any):
+    state = torch.zeros(width, dim).double()
+
+    def step(q: Tensor, k: Tensor, v: Tensor, b: int, t: int) -> Tensor:
+        k = k / k.square().sum().sqrt()
+        beta = more["beta"][b, h, t]
+        erased = state @ (torch.eye(dim).double() - beta * torch.outer(k, k))
+        state.copy_(erased + beta * torch.outer(v, k))
+        return state @ (q / q.square().sum().sqrt()) / math.sqrt(dim)
+
+    return step
+
+
+STEPS: dict[str, Any] = {
+    "linear_attention": linear_step,
+    "performer": performer_step,
+    "retention": retention_step,
+    "gated_linear": gated_step,
+    "delta_rule": delta_step,
+}
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -197,3 +238,72 @@ def test_float16_does_not_overflow() -> None:
             found = forward(q.half(), k.half(), v.half(), causal=causal)
             expected = forward(q, k, v, causal=causal)
             torch.testing.assert_close(found.float(), expected, rtol=5e-3, atol=5e-3)
+
+
+CAUSAL_ONLY = ("retention", "gated_linear", "delta_rule")
+
+
+@pytest.mark.parametrize("sizes", [(1, 90), (40, 200), (64, 128), (90, 20)])
+@pytest.mark.parametrize("name", CAUSAL_ONLY)
+def test_fewer_or_more_queries_than_keys(name: str, sizes: tuple[int, int]) -> None:
+    """The last queries of a longer sequence, with some keys hidden; the rest see nothing."""
+    q_len, k_len = sizes
+    longest = max(sizes)
+    given = arguments(CATALOG[name], longest)
+    shown = torch.rand(2, 1, 1, k_len, generator=torch.Generator().manual_seed(1)) < 0.7
+    whole = part(given, longest - k_len, longest, None)
+    inputs = dict(whole.given)
+    first = {n: t[:, :, -q_len:] for n, t in given.data.items() if n == "q"}
+    q, k, v = first["q"], whole.data["k"], whole.data["v"]
+    for forward in CATALOG[name].forwards.values():
+        found = forward.fn(q, k, v, mask=shown, causal=True, **inputs, **given.fixed)
+        if q_len > k_len:
+            assert not found[:, :, : q_len - k_len].count_nonzero()
+        seen = min(q_len, k_len)
+        padded = torch.cat([torch.zeros_like(k[..., : k_len - seen, :]), q[:, :, -seen:]], 2)
+        reference = CATALOG[name].forward("reference").fn
+        expected = reference(padded, k, v, mask=shown, causal=True, **inputs, **given.fixed)
+        torch.testing.assert_close(found[:, :, -seen:], expected[:, :, -seen:])
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0, 30.0, 400.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_gate_is_too_strong(strength: float, dtype: torch.dtype) -> None:
+    """Gates from none to e^-400 at every other step, where factors alone would overflow."""
+    variant = CATALOG["gated_linear"]
+    given = arguments(variant, 150)
+    gates = torch.zeros_like(given.given["log_gate"])
+    gates[:, :, ::2] = -strength * torch.rand(
+        gates[:, :, ::2].shape, generator=torch.Generator().manual_seed(0)
+    ).to(gates)
+    results = []
+    for name in variant.forwards:
+        call = given.replacing({"log_gate": gates}).to(dtype).requiring_grad()
+        output = call.call(variant.forward(name).fn)
+        results.append((output, *gradients([output], call).values()))
+    for expected, found in zip(*results, strict=True):
+        assert found.isfinite().all()
+        slack = 1e-9 if dtype == torch.float64 else 1e-3
+        torch.testing.assert_close(found, expected, rtol=slack, atol=slack)
+
+
+def test_a_gate_of_one_is_linear_attention_without_a_normaliser() -> None:
+    given = arguments(CATALOG["gated_linear"], 80)
+    q, k, v = given.data.values()
+    expected = (q @ k.mT / math.sqrt(8)).tril() @ v
+    found = CATALOG["gated_linear"].forward("chunked").fn(q, k, v, log_gate=torch.zeros_like(k))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_delta_rule_replaces() -> None:
+    """With β = 1 and orthogonal keys, reading a key gives the last value written under it."""
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))[0]
+    order = torch.randint(0, 8, (150,), generator=generator)
+    k = (3 * keys[order])[None, None]
+    v = torch.randn(1, 1, 150, 5, generator=generator, dtype=torch.float64)
+    beta = torch.ones(1, 1, 150).double()
+    found = CATALOG["delta_rule"].forward("chunked").fn(k, k, v, beta=beta, scale=1.0)
+    torch.testing.assert_close(found, v)
+    half = CATALOG["delta_rule"].forward("chunked").fn(k, k, v, beta=beta / 2, scale=1.0)
+    assert (half - v).abs().max() > 0.1

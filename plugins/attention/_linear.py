@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from bakeoff import Case
 
 __all__ = [
-    "CHUNK",
     "aligned_scan",
     "causal_scan",
+    "chunk_size",
     "counted",
     "decayed_states",
     "in_chunks",
@@ -37,7 +37,7 @@ def visible(
 
 
 def wide(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Half precision as float32: what is summed over a whole sequence needs its digits and range."""
+    """Half precision as float32: sums over a whole sequence need the digits and the range."""
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
@@ -63,9 +63,14 @@ def product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return (q @ k.mT) @ v if pairs_are_fewer(q, k, v) else q @ (k.mT @ v)
 
 
-def in_chunks(x: torch.Tensor, size: int, fill: float = 0.0) -> torch.Tensor:
-    """(B, H, N, ·) as (B, H, chunks, chunk, ·), filled up at the end; short ones as one chunk."""
-    size = min(size, x.shape[2])
+def chunk_size(length: int) -> int:
+    """A power of two; for a short sequence, as at a step of generation, the next one."""
+    return min(CHUNK, 1 << (length - 1).bit_length())
+
+
+def in_chunks(x: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
+    """(B, H, N, ·) as (B, H, chunks, chunk, ·), filled up at the end."""
+    size = chunk_size(x.shape[2])
     chunks = -(-x.shape[2] // size)
     missing = chunks * size - x.shape[2]
     if missing:
@@ -95,7 +100,7 @@ def causal_scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """o_t = q_tᵀ S_t with S_t = S_{t−1} + k_t v_tᵀ, and the last S, in chunks."""
     length = q.shape[2]
-    q, k, v = (in_chunks(x, CHUNK) for x in (q, k, v))
+    q, k, v = (in_chunks(x) for x in (q, k, v))
     added = k.mT @ v  # (B, H, chunks, M, Dv)
     first = torch.zeros_like(added[:, :, :1]) if state is None else state[:, :, None]
     states = torch.cat([first, added], 2).cumsum(2)
@@ -120,7 +125,7 @@ def scan_flops(case: Case, features: int, width: int) -> float:
     sums = (q_len + k_len) * features * width
     if case.causal:
         seen = min(q_len, k_len)
-        per_head = sums + seen * min(CHUNK, seen) * (features + width)
+        per_head = sums + seen * chunk_size(seen) * (features + width)
     else:
         per_head = min(sums, q_len * k_len * (features + width))
     return 2.0 * shape.batch * shape.heads * per_head

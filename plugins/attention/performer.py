@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Metadata, Paper, Shape, allowed_keys, hookimpl
 from bakeoff.plugins.attention._linear import (
-    CHUNK,
     counted,
     decayed_states,
     in_chunks,
@@ -163,8 +162,8 @@ def _scan(
     What a later chunk holds can therefore not drown an earlier one.
     """
     length, least = exponents.shape[3], torch.finfo(exponents.dtype).min
-    exponents = in_chunks(exponents.mT, CHUNK, least).mT.contiguous()  # (B, H, chunks, M, chunk)
-    products, v = in_chunks(products, CHUNK), in_chunks(v, CHUNK)
+    exponents = in_chunks(exponents.mT, least).mT.contiguous()  # (B, H, chunks, M, chunk)
+    products, v = in_chunks(products), in_chunks(v)
     largest = exponents.detach().amax(-1)  # (B, H, chunks, M)
     if state is None:
         first, start = torch.full_like(largest[:, :, :1], least), None
