@@ -12,7 +12,7 @@ from bakeoff.registry.binding import resolve_options
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
-from bakeoff.registry.variants import Variant
+from bakeoff.registry.variants import Attention, Variant
 from bakeoff.suites.records import Cell
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Selection",
     "expand",
     "selection_for",
+    "usual_heads",
 ]
 
 #: Axes that take one of a few values.
@@ -52,7 +53,8 @@ class Selection:
             cross.
         batches: Batch sizes.
         heads: Numbers of heads.
-        kv_heads: Numbers of key and value heads; empty takes as many as heads.
+        kv_heads: Numbers of key and value heads; empty takes as many as heads, and fewer where
+            the variant is grouped (see :func:`usual_heads`).
         head_dims: Sizes of a head.
         features: Sizes of a row, for activations and connections.
         dtypes: Names of torch dtypes.
@@ -274,7 +276,7 @@ def expand(
 
 def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Iterator[Case]:
     attention = variant.kind == "attention"
-    shapes = _attention_shapes(selection) if attention else _feature_shapes(selection)
+    shapes = _attention_shapes(variant, selection) if attention else _feature_shapes(selection)
     for (
         pattern,
         shape,
@@ -304,7 +306,26 @@ def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Ite
         )
 
 
-def _attention_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
+def usual_heads(variant: Variant, shape: Shape) -> Shape:
+    """The shape with the key heads that a variant is measured with, where no number is asked for.
+
+    As many as in ``shape``; where the variant is grouped, the most that are fewer and that its
+    reference supports.
+    """
+    if not (isinstance(variant, Attention) and variant.grouped):
+        return shape
+    for kv_heads in range(shape.heads - 1, 0, -1):
+        if shape.heads % kv_heads == 0:
+            fewer = replace(shape, kv_heads=kv_heads)
+            case = Case(kind=variant.kind, shape=fewer, pattern="self", options=variant.options)
+            if variant.forward("reference").why_not(case) is None:
+                return fewer
+    return shape
+
+
+def _attention_shapes(
+    variant: Variant, selection: Selection
+) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
     for pattern, n, batch, heads, dim in itertools.product(
         selection.patterns,
         selection.seq_lens,
@@ -312,9 +333,12 @@ def _attention_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape 
         selection.heads,
         selection.head_dims,
     ):
-        for kv_heads in selection.kv_heads or (heads,):
-            for q_len, k_len in dict.fromkeys(_lengths(pattern, n, selection.kv_lens)):
-                yield pattern, Shape(batch, heads, kv_heads, q_len, k_len, dim, dim)
+        for q_len, k_len in dict.fromkeys(_lengths(pattern, n, selection.kv_lens)):
+            shape = Shape(batch, heads, heads, q_len, k_len, dim, dim)
+            if not selection.kv_heads:
+                yield pattern, usual_heads(variant, shape)
+            for kv_heads in selection.kv_heads:
+                yield pattern, replace(shape, kv_heads=kv_heads)
 
 
 def _lengths(pattern: str, n: int, kv_lens: tuple[int, ...]) -> list[tuple[int, int]]:

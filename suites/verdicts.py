@@ -11,6 +11,7 @@ import torch
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Forward, Variant
 from bakeoff.suites.records import Cell, Record, Status
+from bakeoff.suites.selection import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roundoff, why_not
 
 __all__ = [
@@ -79,7 +80,9 @@ class Subject:
             Unsupported: Where the forward can't run it.
         """
         shape: Shape | FeatureShape = (
-            replace(ATTENTION, **sizes) if self.is_attention else (replace(FEATURES, **sizes))
+            replace(usual_heads(self.variant, ATTENTION), **sizes)
+            if self.is_attention
+            else replace(FEATURES, **sizes)
         )
         case = Case(
             kind=self.variant.kind,

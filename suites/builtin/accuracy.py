@@ -17,7 +17,7 @@ from bakeoff.suites.identities import holds
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (
@@ -53,7 +53,8 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
     """
 
     def cell(like: Cell, dtype: str, **extra: str) -> Cell:
-        shape = ATTENTION if variant.kind == "attention" else FEATURES
+        attention = variant.kind == "attention"
+        shape = usual_heads(variant, ATTENTION) if attention else FEATURES
         options = dict(variant.options)
         case = replace(like.case, shape=shape, pattern=None, options=options, inputs="normal")
         return replace(like, case=replace(case, dtype=dtype), extra=extra)

@@ -16,7 +16,7 @@ from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import arguments_for, why_not
 from bakeoff.suites.verdicts import (
@@ -39,15 +39,16 @@ TINY_FEATURES = FeatureShape(batch=1, seq_len=3, features=6)
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
     """One job a variant: gradient errors by case, then one gradcheck for each forward."""
     cells = expand(NAME, VERSION, catalog, selection, directions=("training",))
-    for _, group in groupby(cells, key=lambda cell: cell.variant):
+    for name, group in groupby(cells, key=lambda cell: cell.variant):
         errors = [replace(cell, extra={"check": "error"}) for cell in group]
-        yield Job((*errors, *_gradchecks(errors)))
+        yield Job((*errors, *_gradchecks(catalog[name], errors)))
 
 
-def _gradchecks(errors: list[Cell]) -> Iterator[Cell]:
+def _gradchecks(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
     for cell in {c.forward: c for c in reversed(errors)}.values():
-        shape = TINY_ATTENTION if cell.case.kind == "attention" else TINY_FEATURES
-        pattern = "self" if cell.case.kind == "attention" else None
+        attention = variant.kind == "attention"
+        shape = usual_heads(variant, TINY_ATTENTION) if attention else TINY_FEATURES
+        pattern = "self" if attention else None
         case = replace(cell.case, shape=shape, pattern=pattern, dtype="float64", inputs="normal")
         yield replace(cell, case=case, extra={"check": "gradcheck"})
 
