@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -18,9 +20,18 @@ def fused_attention(
     causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
-    """softmax(q kᵀ · scale) v, causal at the lower right, where torch's own is upper left."""
+    """softmax(q kᵀ · scale) v, causal at the lower right, where torch's own is upper left.
+
+    Where values and keys differ in size, zeros fill up the smaller: the CPU's fused kernel wants
+    them equal, and without it all N² scores are kept.
+    """
     mask, causal = _for_torch(q, k, mask, causal)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    dim, value_dim = q.shape[-1], v.shape[-1]
+    if dim != value_dim:
+        scale = 1 / math.sqrt(dim) if scale is None else scale
+        q, k, v = (F.pad(t, (0, max(dim, value_dim) - t.shape[-1])) for t in (q, k, v))
+    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    return output[..., :value_dim]
 
 
 def grouped_attention(

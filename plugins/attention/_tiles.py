@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["tiled_attention"]
+__all__ = ["Tiling", "tiled_attention"]
 
 #: Scores of a tile, over batch and heads: 2 MiB in float32, which the caches hold.
 TILE_ELEMENTS = 2**19
@@ -46,13 +46,13 @@ def tiled_attention(
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     tensors = [t.to(wide).flatten(0, 1) for t in (q * scale, k, v, *(levels or ()))]
-    geometry = _Geometry(q.shape[0], q.shape[1], q.shape[2], k.shape[2], causal, q.device)
-    output: torch.Tensor = _Tiled.apply(geometry, mask, cap, *tensors)
+    tiling = Tiling.of(q, k, causal)
+    output: torch.Tensor = _Tiled.apply(tiling, mask, cap, *tensors)  # type: ignore[no-untyped-call]
     return output.view(*q.shape[:3], -1).to(q.dtype)
 
 
 @dataclass(frozen=True)
-class _Geometry:
+class Tiling:
     """Which tiles there are, and which of their pairs lie where."""
 
     batch: int
@@ -61,6 +61,12 @@ class _Geometry:
     k_len: int
     causal: bool
     device: torch.device
+
+    @classmethod
+    def of(cls, q: torch.Tensor, k: torch.Tensor, causal: bool) -> Tiling:
+        """That of q (B, H, Nq, D) and k (B, H, Nk, D)."""
+        batch, heads, q_len, _ = q.shape
+        return cls(batch, heads, q_len, k.shape[2], causal, q.device)
 
     def blocks(self) -> Iterator[slice]:
         """Queries."""
@@ -100,9 +106,9 @@ def _slices(length: int, size: int) -> Iterator[slice]:
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
-        geometry: _Geometry,
+        tiling: Tiling,
         mask: torch.Tensor | None,
         cap: float | None,
         q: torch.Tensor,  # (B·H, Nq, D), scaled
@@ -110,14 +116,14 @@ class _Tiled(torch.autograd.Function):
         v: torch.Tensor,  # (B·H, Nk, Dv)
         *levels: torch.Tensor,  # (B·H, Nq) and (B·H, Nk), or nothing
     ) -> torch.Tensor:
-        ctx.geometry, ctx.cap = geometry, cap
+        ctx.tiling, ctx.cap = tiling, cap
         output = q.new_zeros(*q.shape[:2], v.shape[2])
         log_sums = q.new_empty(*q.shape[:2], 1)  # log Σ exp of each row
         least = torch.finfo(q.dtype).min
-        for rows in geometry.blocks():
+        for rows in tiling.blocks():
             top = torch.full_like(log_sums[:, rows], least)
             total, mean = torch.zeros_like(top), output[:, rows]
-            for keys in geometry.tiles(rows):
+            for keys in tiling.tiles(rows):
                 scores = _scores(ctx, rows, keys, mask, q, k, levels)
                 higher = torch.maximum(top, scores.amax(-1, keepdim=True))
                 weights, fade = scores.sub_(higher).exp_(), (top - higher).exp_()
@@ -138,8 +144,8 @@ class _Tiled(torch.autograd.Function):
         into_q, into_k, into_v, *into_levels = map(torch.zeros_like, (q, k, v, *levels))
         # Σ_j w_ij dw_ij, the mean that a softmax takes off.
         means = (output * into_output).sum(-1, keepdim=True)
-        for rows in ctx.geometry.blocks():
-            for keys in ctx.geometry.tiles(rows):
+        for rows in ctx.tiling.blocks():
+            for keys in ctx.tiling.tiles(rows):
                 scores = _scores(ctx, rows, keys, mask, q, k, levels)
                 weights = (scores - log_sums[:, rows]).exp_()
                 into_v[:, keys].baddbmm_(weights.mT, into_output[:, rows])
@@ -171,17 +177,17 @@ def _scores(
         scores.div_(ctx.cap).tanh_().mul_(ctx.cap)
     if levels:
         steps = levels[0][:, rows, None] - levels[1][:, None, keys]
-        scores.add_(_signed(ctx, rows, keys, steps))
-    allowed = ctx.geometry.allowed(rows, keys, mask)
+        scores.add_(_signed(ctx.tiling, rows, keys, steps))
+    allowed = ctx.tiling.allowed(rows, keys, mask)
     return scores if allowed is None else scores.masked_fill_(~allowed, -torch.inf)
 
 
-def _signed(ctx: Any, rows: slice, keys: slice, values: torch.Tensor) -> torch.Tensor:
+def _signed(tiling: Tiling, rows: slice, keys: slice, values: torch.Tensor) -> torch.Tensor:
     """Negated where the key comes after the query."""
-    past = True if ctx.geometry.causal else ctx.geometry.past(rows, keys)
-    if isinstance(past, bool):
-        return values if past else -values
-    return torch.where(past, values, -values)
+    past = tiling.causal or tiling.past(rows, keys)
+    if isinstance(past, torch.Tensor):
+        return torch.where(past, values, -values)
+    return values if past else -values
 
 
 def _add_into_levels(
@@ -191,6 +197,6 @@ def _add_into_levels(
     into_scores: torch.Tensor,
     into_levels: list[torch.Tensor],
 ) -> None:
-    signed = _signed(ctx, rows, keys, into_scores)
+    signed = _signed(ctx.tiling, rows, keys, into_scores)
     into_levels[0][:, rows] += signed.sum(-1)
     into_levels[1][:, keys] -= signed.sum(-2)

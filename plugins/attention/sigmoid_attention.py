@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
 from bakeoff import Attention, Forward, Metadata, Paper, allowed_keys, hookimpl
-from bakeoff.plugins.attention._blocks import by_query_blocks
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._tiles import Tiling
 
 
 def reference(
@@ -30,7 +31,7 @@ def reference(
     return weights @ v
 
 
-def blocked(
+def tiled(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -39,19 +40,62 @@ def blocked(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """The same, a block of queries at a time; scale and bias go into the product."""
+    """A tile of weights at a time, forward and backward; half precision in float32."""
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    bias = q.new_full((), -math.log(k.shape[2]))
+    wide = torch.promote_types(q.dtype, torch.float32)
+    tensors = [t.to(wide).flatten(0, 1) for t in (q * scale, k, v)]
+    tiling = Tiling.of(q, k, causal)
+    output: torch.Tensor = _Tiled.apply(tiling, mask, *tensors)  # type: ignore[no-untyped-call]
+    return output.view(*q.shape[:3], -1).to(q.dtype)
 
-    def attend(rows: slice, keys: slice, allowed: torch.Tensor | None) -> torch.Tensor:
-        query, key, value = (t.flatten(0, 1) for t in (q[:, :, rows], k[:, :, keys], v[:, :, keys]))
-        scores = torch.baddbmm(bias, query, key.mT, alpha=scale)
-        weights = torch.sigmoid(scores).view(*q.shape[:2], *scores.shape[1:])
-        if allowed is not None:
-            weights = weights.masked_fill(~allowed, 0.0)
-        return (weights.flatten(0, 1) @ value).view(*q.shape[:2], -1, v.shape[3])
 
-    return by_query_blocks(attend, q, k, mask, causal)
+class _Tiled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tiling: Tiling,
+        mask: torch.Tensor | None,
+        q: torch.Tensor,  # (B·H, Nq, D), scaled
+        k: torch.Tensor,  # (B·H, Nk, D)
+        v: torch.Tensor,  # (B·H, Nk, Dv)
+    ) -> torch.Tensor:
+        ctx.tiling = tiling
+        ctx.save_for_backward(mask, q, k, v)
+        output = q.new_zeros(*q.shape[:2], v.shape[2])
+        for rows in tiling.blocks():
+            for keys in tiling.tiles(rows):
+                weights = _weights(tiling, rows, keys, mask, q, k)
+                output[:, rows].baddbmm_(weights, v[:, keys])
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *into: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        mask, q, k, v = ctx.saved_tensors
+        into_q, into_k, into_v = map(torch.zeros_like, (q, k, v))
+        for rows in ctx.tiling.blocks():
+            into_rows = into[0][:, rows]
+            for keys in ctx.tiling.tiles(rows):
+                weights = _weights(ctx.tiling, rows, keys, mask, q, k)
+                into_v[:, keys].baddbmm_(weights.mT, into_rows)
+                into_weights = torch.bmm(into_rows, v[:, keys].mT)
+                # σ′ = σ (1 − σ), which is zero where σ was set to zero.
+                into_scores = into_weights.mul_(weights).mul_(1 - weights)
+                into_q[:, rows].baddbmm_(into_scores, k[:, keys])
+                into_k[:, keys].baddbmm_(into_scores.mT, q[:, rows])
+        return None, None, into_q, into_k, into_v
+
+
+def _weights(
+    tiling: Tiling,
+    rows: slice,
+    keys: slice,
+    mask: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+) -> torch.Tensor:
+    weights = torch.bmm(q[:, rows], k[:, keys].mT).sub_(math.log(tiling.k_len)).sigmoid_()
+    allowed = tiling.allowed(rows, keys, mask)
+    return weights if allowed is None else weights.masked_fill_(~allowed, 0.0)
 
 
 @hookimpl
@@ -61,7 +105,7 @@ def bakeoff_variants() -> Iterable[Attention]:
         "sigmoid_attention",
         forwards={
             "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
-            "blocked": Forward(blocked, complexity="N^2", memory="N", flops=pair_flops),
+            "tiled": Forward(tiled, complexity="N^2", memory="N", flops=pair_flops),
         },
         metadata=Metadata(
             title="Sigmoid attention",
