@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Variant
@@ -165,9 +165,15 @@ def _matrix_vector_flops(matrix: Any, *_: Any, **__: Any) -> int:
     return int(2 * matrix[0] * matrix[1])
 
 
+def _added_product_flops(_: Any, one: Any, other: Any, **__: Any) -> int:
+    """torch counts a product that is added to something, and not one that is added in place."""
+    return int(bmm_flop(one, other))
+
+
 _UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
     torch.ops.aten.mv: _matrix_vector_flops,
+    torch.ops.aten.baddbmm_: _added_product_flops,
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from bakeoff.registry.binding import takes
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Variant
+from bakeoff.suites.selection import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import Unsupported
 
@@ -91,14 +92,14 @@ def attention_map(variant: Variant, pattern: str) -> AttentionMap:
 def _case(variant: Variant, pattern: str) -> Case:
     case = Case(
         kind=variant.kind,
-        shape=PLAIN,
+        shape=usual_heads(variant, PLAIN),
         pattern=pattern,
         options=variant.options,
         dtype="float64",
     )
     reason = why_not(variant, "reference", case)
     if reason and takes(variant, "grid"):
-        case = replace(case, shape=ON_GRID)
+        case = replace(case, shape=usual_heads(variant, ON_GRID))
         reason = why_not(variant, "reference", case)
     if reason:
         raise Unsupported(reason)

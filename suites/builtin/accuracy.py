@@ -69,7 +69,7 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
         for like in by_forward.values():
             for identity in variant.identities:
                 yield cell(like, shape, "float64", check="identity", identity=identity.name)
-        if getattr(variant, "recurrence", None) and shape is ATTENTION:
+        if getattr(variant, "recurrence", None) and getattr(shape, "grid", None) is None:
             for like in by_dtype.values():
                 if like.forward == "reference":
                     yield cell(like, shape, like.case.dtype, check="recurrence")
@@ -77,7 +77,8 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
     if variant.kind == "attention" and "reference" in by_forward:
         for pattern in MAPPED:
-            like = cell(by_forward["reference"], PLAIN, "float64", check="map")
+            shape = usual_heads(variant, PLAIN)
+            like = cell(by_forward["reference"], shape, "float64", check="map")
             yield replace(like, case=replace(like.case, pattern=pattern, device="cpu", seed=0))
 
 
@@ -86,7 +87,8 @@ def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureS
     if variant.kind != "attention":
         return [FEATURES]
     on_grid = {like.case.attention_shape.grid is not None for like in errors}
-    return [ON_GRID if grid else ATTENTION for grid in sorted(on_grid)]
+    shapes = [ON_GRID if grid else ATTENTION for grid in sorted(on_grid)]
+    return [usual_heads(variant, shape) for shape in shapes]
 
 
 def measure(job: Job) -> Iterator[Record]:
