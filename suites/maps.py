@@ -18,13 +18,13 @@ from bakeoff.suites.verdicts import Unsupported
 __all__ = ["MAPPED", "AttentionMap", "attention_map"]
 
 #: Positions of a map: few enough for a terminal.
-LENGTH = 24
+LENGTH = 32
 PLAIN = Shape(batch=1, heads=2, kv_heads=2, q_len=LENGTH, k_len=LENGTH, head_dim=8, value_dim=8)
-ON_GRID = replace(PLAIN, grid=((4, 6),))
+ON_GRID = replace(PLAIN, grid=((4, 8),))
 #: The patterns of which maps are made.
 MAPPED = ("self", "causal_self")
 #: An option so large that it makes no difference at this length is set to this.
-VISIBLE = LENGTH // 8
+VISIBLE = LENGTH // 16
 #: Half the distance of a central difference. Nearly every attention is linear in its values, where
 #: differences are exact but for rounding.
 STEP = 1e-4
@@ -55,7 +55,7 @@ class AttentionMap:
     def rows(self) -> list[str]:
         """A digit for each pair: 0 for none, else up to 9 for the largest of its query."""
         largest = self.weights.amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-        depth = (DEEPEST * self.weights / largest).ceil() * self._seen()
+        depth = (DEEPEST * self.weights / largest).ceil().clamp(max=DEEPEST) * self._seen()
         return ["".join(str(int(cell)) for cell in row) for row in depth]
 
     def _seen(self) -> torch.Tensor:

@@ -20,7 +20,7 @@ from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.recurrences import RECURRENCE_CHECKS
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (
