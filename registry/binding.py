@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bakeoff.registry.shapes import Shape
 
-__all__ = ["CONTEXT", "context_for", "draw", "resolve_options", "returned_fault"]
+__all__ = ["CONTEXT", "context_for", "draw", "named", "resolve_options", "returned_fault", "takes"]
 
 #: Arguments that reach only a forward that names them.
 CONTEXT = ("grid", "layer", "depth", "history")
@@ -101,11 +101,17 @@ def resolve_options(variant: Variant, given: Mapping[str, Any] | None = None) ->
 
 def context_for(fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``given`` (of :data:`CONTEXT`) that ``fn`` names as an argument."""
-    return {name: given[name] for name in _named(fn) if name in given}
+    return {name: given[name] for name in named(fn) if name in given}
 
 
-# Dynamo cannot trace inspect.signature; the names of a function's arguments never change.
-def _named(fn: Callable[..., Any]) -> tuple[str, ...]:
+def takes(variant: Variant, name: str) -> bool:
+    """Whether a forward of ``variant`` names this argument of :data:`CONTEXT`."""
+    return any(name in named(variant.forward(forward).fn) for forward in variant.forwards)
+
+
+def named(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments of :data:`CONTEXT` that ``fn`` names."""
+    # Dynamo cannot trace inspect.signature; the names of a function's arguments never change.
     code = fn.__code__ if isinstance(fn, types.FunctionType) else None
     if code is not None:
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

@@ -152,16 +152,18 @@ class VariantModule(nn.Module):
     def _require_support(
         self, tensors: tuple[Any, ...], shape: Shape | FeatureShape, keywords: Mapping[str, Any]
     ) -> None:
-        reason = self._mask_refused(keywords.get("mask")) or self.chosen.why_not(
-            Case(
-                kind=self.variant.kind,
-                shape=shape,
-                pattern=_pattern(shape, causal=bool(keywords.get("causal"))),
-                options=self.options,
-                dtype=str(tensors[0].dtype).removeprefix("torch."),
-                device=tensors[0].device.type,
-                direction="training" if _wants_gradient(tensors) else "forward",
-            )
+        case = Case(
+            kind=self.variant.kind,
+            shape=shape,
+            pattern=_pattern(shape, causal=bool(keywords.get("causal"))),
+            options=self.options,
+            dtype=str(tensors[0].dtype).removeprefix("torch."),
+            device=tensors[0].device.type,
+            direction="training" if _wants_gradient(tensors) else "forward",
+        )
+        mask = keywords.get("mask")
+        reason = (
+            self._mask_refused(mask) or self.variant.excluded(case) or self.chosen.why_not(case)
         )
         if reason:
             raise UnsupportedError(f"{self.variant.name}:{self.forward_name}: {reason}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from bakeoff.registry.binding import CONTEXT, resolve_options, returned_fault
-from bakeoff.registry.errors import BakeoffError, brief, did_you_mean, typed
+from bakeoff.registry.errors import BakeoffError, UnsupportedError, brief, did_you_mean, typed
 from bakeoff.registry.problems import Fault
 from bakeoff.registry.shapes import Shape
 from bakeoff.registry.variants import Attention, Identity, Variant
@@ -105,6 +105,8 @@ def _identity_faults(
             if name != "tensors":
                 resolve_options(variant, given)
                 continue
+        except UnsupportedError:
+            continue  # it says nothing about this shape
         except BakeoffError as error:
             yield Fault(f"{where}.{name}", str(error), "options of the variant, by name")
             continue

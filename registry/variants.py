@@ -74,7 +74,8 @@ class Identity:
 
     Each is paired with a counterpart where it must *not* hold, so that an option which is ignored
     does not pass for an identity: the same comparison under the variant's default options and
-    drawn tensors, changed by ``unless``.
+    drawn tensors, changed by ``unless``. Where it says nothing about a shape (which has no grid,
+    say), any of the three functions may raise :class:`bakeoff.UnsupportedError` with the reason.
 
     Args:
         name: The statement, as ``"window >= N"``.
@@ -156,6 +157,13 @@ class Variant:
             raise UnknownNameError(f"{self.name} has no forward {name!r}; {hint}")
         return forward
 
+    def excluded(self, case: Case) -> str | None:
+        """Why the mechanism does not allow the pattern of ``case``; None where it does."""
+        allowed = self.declared("patterns")
+        if case.pattern is None or allowed is None or case.pattern in allowed:
+            return None
+        return f"the mechanism does not allow the pattern {case.pattern}"
+
     def declared(self, name: str, default: Any = None) -> Any:
         """The value of a declared property, or ``default`` where none is declared."""
         return self.metadata.properties.get(name, default)
@@ -204,8 +212,12 @@ class Attention(Variant):
 
     Args:
         grouped: Whether kv_heads may be fewer than heads.
-        recurrence: ``(q, k, v, state=None, **same) -> (o, state)`` for any length; splitting a
-            sequence anywhere changes nothing.
+        recurrence: ``(q, k, v, state=None, **same) -> (o, state)``, causal, for any length, with
+            ``same`` as for a forward. Splitting a sequence anywhere changes neither outputs nor
+            gradients nor the last state, which holds tensors in any nesting and is never changed
+            in place. Of the inputs those are split with q, k and v that have at least three
+            dimensions, the third of size k_len. A mask over keys, (B, 1, 1, Nk), is split too; a
+            recurrence that can't obey one raises UnsupportedError with the reason.
     """
 
     kind: ClassVar[str] = "attention"

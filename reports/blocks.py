@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bakeoff.reports.maps import Picture
 from bakeoff.reports.tables import Table
 
-__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Text", "names_of"]
+__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Maps", "Text", "names_of"]
 
 
 class Code(str):
@@ -52,7 +53,16 @@ class Chart:
     table: Table
 
 
-Block = Heading | Text | Items | Grid | Chart
+@dataclass(frozen=True)
+class Maps:
+    """Who attends to whom under a heading, where pictures can be shown; else left out."""
+
+    heading: Heading
+    text: Text
+    pictures: tuple[Picture, ...]
+
+
+Block = Heading | Text | Items | Grid | Chart | Maps
 
 
 def names_of(names: Sequence[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from bakeoff.reports.allocators import Differing, differing
 from bakeoff.reports.launches import pooled
 from bakeoff.reports.machine import KIND as MACHINE
 from bakeoff.reports.machine import ceilings
+from bakeoff.reports.maps import Picture, pictures_of
 from bakeoff.reports.rows import JUDGING, Row, chosen, rows_of
 from bakeoff.reports.scaling import Scaling, scaling_of
 from bakeoff.reports.tables import Table, tables_of
@@ -60,6 +61,7 @@ class Kind:
         checks: Probes, properties and identities.
         failures: The rows with a status that is no answer.
         unsupported: The rows of what a variant says that it can't do.
+        pictures: Who attends to whom.
         wrong: Labels that are not ranked, with what is wrong.
     """
 
@@ -73,6 +75,7 @@ class Kind:
     checks: Mapping[str, Checks]
     failures: list[Row]
     unsupported: list[Row]
+    pictures: list[Picture]
     wrong: Mapping[str, str]
 
 
@@ -170,6 +173,7 @@ def _kind(name: str, rows: Sequence[Row], wrong: Mapping[str, str]) -> Kind:
         checks_of(rows),
         [row for row in rows if row.failed],
         [row for row in rows if row.status == "unsupported"],
+        pictures_of(rows),
         {label: reason for label, reason in wrong.items() if label in labels},
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from bakeoff.reports.allocators import Differing, is_tuned
-from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text, names_of
+from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Maps, Text, names_of
 from bakeoff.reports.contents import Contents, Kind, Place
 from bakeoff.reports.failures import failures_of, refusals_of
 from bakeoff.reports.measured import measured
@@ -130,6 +130,7 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
     for kind in place.kinds:
         yield Heading(2, kind.name.capitalize())
         yield from _verdicts(kind.verdicts, kind)
+        yield from _maps(kind)
         yield from measured("Speed", kind.speed, wide)
         yield from measured("Memory", kind.memory, wide)
         yield from _scaling(kind.scaling)
@@ -183,6 +184,17 @@ def _failed_checks(kind: Kind, label: str) -> str:
     found = [checks.count(label) for checks in kind.checks.values()]
     made = sum(count.made for count in found)
     return f"{sum(count.failed for count in found)}/{made}" if made else "-"
+
+
+def _maps(kind: Kind) -> Iterator[Block]:
+    if kind.pictures:
+        told = (
+            "One example with random tensors, not training: queries down, keys across. The deeper, "
+            "the farther the output of a query moves with the value of a key, as a share of the "
+            "most in its row; blank is no influence at all. An option that would not show at this "
+            "length is smaller, as told.",
+        )
+        yield Maps(Heading(3, "Who attends to whom"), Text(told), tuple(kind.pictures))
 
 
 def _scaling(found: Sequence[Scaling]) -> Iterator[Block]:

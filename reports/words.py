@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bakeoff.reports.rows import plain
 
 __all__ = ["describe", "plural", "varying", "verbal"]
+
+#: One level of a grid, as records hold it: [8, 12].
+_LEVEL = re.compile(r"\[(\d+), (\d+)\]")
 
 
 def varying(tables: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -32,8 +36,8 @@ def verbal(axis: str, value: Any) -> str:
     """One axis and its value, as a phrase; empty where it says nothing.
 
     Example:
-        >>> verbal("threads", 1), verbal("batch", 2), verbal("inputs", "normal")
-        ('1 thread', 'batch 2', 'normal inputs')
+        >>> verbal("threads", 1), verbal("batch", 2), verbal("grid", "[[8, 12], [4, 6]]")
+        ('1 thread', 'batch 2', 'grid 8×12 + 4×6')
     """
     if value is None or axis in ("kind", "suite"):
         return ""
@@ -46,6 +50,9 @@ def verbal(axis: str, value: Any) -> str:
             return plural(value, axis[:-1])
         case "baseline":
             return f"baseline {value}"
+        case "grid":
+            levels = _LEVEL.findall(str(value))
+            return f"grid {' + '.join(f'{h}×{w}' for h, w in levels) or value}"
         case "extra":
             return ", ".join(f"{name} {item}" for name, item in plain(value).items())
         case _:

@@ -60,7 +60,10 @@ class Call:
         arguments = arguments_for(variant, case)
         if case.direction != "forward":
             arguments = arguments.requiring_grad()
-        arguments = arguments.replacing(shared or {})
+        # Data of another shape, as fewer key heads, can't be shared.
+        own = arguments.shared()
+        fitting = {n: t for n, t in (shared or {}).items() if t.shape == own[n].shape}
+        arguments = arguments.replacing(fitting)
 
         def output() -> torch.Tensor:
             return arguments.call(fn)

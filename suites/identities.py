@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from bakeoff.registry.binding import resolve_options
+from bakeoff.registry.binding import context_for, resolve_options
 from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.errors import UnsupportedError
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Identity
 from bakeoff.suites.budget import Errors, Oracle
@@ -28,16 +29,16 @@ def holds(catalog: Catalog, subject: Subject, identity: Identity, pattern: str) 
     size = case.shape if isinstance(case.shape, Shape) else case.shape.features
     other = _other(catalog, identity)
 
-    held = _judge(
-        subject,
-        case,
-        other,
-        identity.options(size) if identity.options else {},
-        identity.tensors(size) if identity.tensors else {},
-    )
+    try:
+        options = identity.options(size) if identity.options else {}
+        tensors = identity.tensors(size) if identity.tensors else {}
+        unless = identity.unless(size) if identity.unless else {}
+    except UnsupportedError as answer:
+        raise Unsupported(str(answer)) from answer
+    held = _judge(subject, case, other, options, tensors)
     if not held.right:
         return Verdict(Status.WRONG, held.ratio if held.finite else None, held.explain())
-    counterpart = _judge(subject, case, other, identity.unless(size) if identity.unless else {}, {})
+    counterpart = _judge(subject, case, other, unless, {})
     return right_if(
         not counterpart.right,
         "it holds as well where it must not: what it depends on is ignored",
@@ -54,8 +55,9 @@ def _other(catalog: Catalog, identity: Identity) -> Callable[..., torch.Tensor]:
     else:
         fn = identity.equals
 
-    def call(*tensors: Any, **given: Any) -> torch.Tensor:
+    def call(*tensors: Any, grid: Any = None, **given: Any) -> torch.Tensor:
         shared = {name: value for name, value in given.items() if name in _SHARED}
+        shared |= context_for(fn, {"grid": grid})
         result: torch.Tensor = fn(*tensors, **options, **shared)
         return result
 

@@ -9,6 +9,7 @@ from bakeoff.registry.shapes import Case, Shape
 from bakeoff.suites.calls import Call
 from bakeoff.suites.clocks import clock_for
 from bakeoff.suites.differences import difference
+from bakeoff.suites.grids import positions, resized
 from bakeoff.suites.growth import LEAST_LENGTHS, crossover, fit
 from bakeoff.suites.race import LEAST_ROUNDS, Race
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -32,6 +33,10 @@ def at_length(case: Case, n: int) -> Case:
     if case.pattern == "decode":
         return replace(case, shape=replace(shape, k_len=n))
     keys = max(1, round(shape.k_len * n / shape.q_len))
+    if shape.grid:
+        grid = resized(shape.grid, keys)
+        n = positions(grid) if case.pattern == "self" else n
+        return replace(case, shape=replace(shape, q_len=n, k_len=positions(grid), grid=grid))
     return replace(case, shape=replace(shape, q_len=n, k_len=keys))
 
 

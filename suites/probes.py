@@ -7,15 +7,18 @@ name of the metric. None needs an oracle but ``single``, ``prime`` and ``cross``
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from bakeoff.registry.binding import draw
 from bakeoff.registry.global_state import GlobalStateError, guarded
+from bakeoff.registry.shapes import Shape
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments
-from bakeoff.suites.verdicts import ATTENTION, Check, Subject, Unsupported, Verdict, right_if
+from bakeoff.suites.verdicts import Check, Subject, Unsupported, Verdict, right_if
 
 __all__ = ["PROBES"]
 
@@ -24,6 +27,8 @@ LOUD = 100.0
 #: The size of extreme inputs; float16 ends at 65504.
 EXTREME = {"float16": 30.0}
 EXTREME_DEFAULT = 1e3
+#: What a forward or a declaration raises for a value that an option does not allow.
+_REFUSED = (RuntimeError, ValueError, ArithmeticError, LookupError)
 
 
 def mask_obeyed(subject: Subject) -> Verdict:
@@ -58,10 +63,11 @@ def mask_obeyed(subject: Subject) -> Verdict:
 def no_future_leak(subject: Subject) -> Verdict:
     """With causal=True, changing what comes after a position changes nothing up to it."""
     worst = 0.0
-    for pattern, q_len in (("causal_self", ATTENTION.k_len), ("causal_cross", 17)):
-        arguments = subject.arguments(pattern, q_len=q_len)
+    cases: dict[str, dict[str, Any]] = {"causal_self": {}, "causal_cross": {"q_len": 17}}
+    for pattern, sizes in cases.items():
+        arguments = subject.arguments(pattern, **sizes)
         before = subject.output(arguments)
-        k_len = ATTENTION.k_len
+        q_len, k_len = arguments.data["q"].shape[2], arguments.data["k"].shape[2]
         for last in (0, q_len // 2, q_len - 2):
             first_hidden = last + 1 + k_len - q_len
             hidden = torch.arange(k_len)[:, None] >= first_hidden
@@ -116,13 +122,13 @@ def non_contiguous(subject: Subject) -> Verdict:
 def single(subject: Subject) -> Verdict:
     """N = 1."""
     sizes = {"q_len": 1, "k_len": 1} if subject.is_attention else {"batch": 1, "seq_len": 1}
-    return _as_reference(subject, "self", **sizes)
+    return _as_reference(subject, "", **sizes)
 
 
 def prime(subject: Subject) -> Verdict:
     """A prime N, larger than the usual block."""
     sizes = {"q_len": 131, "k_len": 131} if subject.is_attention else {"seq_len": 131}
-    return _as_reference(subject, "self", **sizes)
+    return _as_reference(subject, "", **sizes)
 
 
 def cross(subject: Subject) -> Verdict:
@@ -223,10 +229,12 @@ def arguments_matter(subject: Subject) -> Verdict:
     """Every argument changes the output, unless the metadata declares it unused."""
     unused = subject.variant.metadata.unused
     without_effect, with_effect = [], []
-    base = subject.arguments("self", "training" if subject.forward.backward else "forward")
+    direction = "training" if subject.forward.backward else "forward"
+    base = subject.arguments("", direction)
     before = subject.output(base)
     for name, alternatives in _alternatives(subject, base).items():
         differs = any(_differs(subject, before, changed) for changed in alternatives)
+        differs = differs or _matters_elsewhere(subject, base, name)
         if differs and name in unused:
             with_effect.append(name)
         elif not differs and name not in unused:
@@ -312,8 +320,7 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
     """For each argument, arguments that differ in it alone."""
     found: dict[str, Iterator[Arguments]] = {}
     for name in subject.variant.options:
-        others = _other_values(base.plain[name])
-        found[name] = iter([base.having(**{name: value}) for value in others])
+        found[name] = _under_other_options(subject, base, name)
     for group in ("data", "learned", "given", "fixed"):
         for name, tensor in getattr(base, group).items():
             if isinstance(tensor, torch.Tensor):
@@ -321,6 +328,8 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
     if base.branch is not None:
         found["branch"] = iter([base.replacing({"branch": -base.branch})])
     if subject.is_attention:
+        if subject.grid:
+            found["grid"] = iter([_transposed(base)])
         found["scale"] = iter([base.having(scale=0.03)])
         if _can(subject, "causal_self"):
             found["causal"] = iter([base.having(causal=True)])
@@ -329,6 +338,53 @@ def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Argum
             mask[..., 1::2] = False
             found["mask"] = iter([base.having(mask=mask.to(subject.device))])
     return found
+
+
+def _transposed(base: Arguments) -> Arguments:
+    grid = tuple((width, height) for height, width in base.context["grid"])
+    return replace(base, context={**base.context, "grid": grid})
+
+
+def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterator[Arguments]:
+    """The same arguments with another value of an option, and what is declared under it.
+
+    Parameters are drawn again; inputs and noise only where their size depends on the option.
+    """
+    shape = subject.case().shape
+    size = shape if isinstance(shape, Shape) else shape.features
+    known, first = dict(base.tensors()), next(iter(base.data.values()))
+    for value in _other_values(base.plain[name]):
+        options = {n: base.plain[n] for n in subject.variant.options} | {name: value}
+        generator = torch.Generator().manual_seed(subject.seed)
+        try:
+            drawn = draw(subject.variant, "parameters", size, generator, options)
+            for source in ("inputs", "noise"):
+                for other, tensor in draw(subject.variant, source, size, None, options).items():
+                    if other in known and tensor.shape != known[other].shape:
+                        drawn[other] = tensor
+        except _REFUSED:
+            continue
+        like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
+        yield base.replacing(like).having(**{name: value})
+
+
+def _matters_elsewhere(subject: Subject, base: Arguments, name: str) -> bool:
+    """Whether an argument has an effect under another value of an option.
+
+    A window that spans the small sizes hides what is said of the keys beyond it.
+    """
+    for other in subject.variant.options:
+        for elsewhere in _under_other_options(subject, base, other) if other != name else ():
+            try:
+                before = subject.output(elsewhere)
+            except _REFUSED:
+                continue
+            if not bool(before.isfinite().all()):
+                continue  # nor is this a value that the option allows
+            alternatives = _alternatives(subject, elsewhere)[name]
+            if any(_differs(subject, before, changed) for changed in alternatives):
+                return True
+    return False
 
 
 def _can(subject: Subject, pattern: str) -> bool:
@@ -356,14 +412,14 @@ def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator
     elif tensor.dtype == torch.bool:
         new = ~tensor
     else:
-        new = tensor.flip(-1)
+        new = tensor.flip(tuple(range(tensor.dim())))  # in a row of a set order means nothing
     yield base.replacing({name: new})
 
 
 def _differs(subject: Subject, before: torch.Tensor, changed: Arguments) -> bool:
     try:
         after = subject.output(changed)
-    except (RuntimeError, ValueError, ArithmeticError):
+    except (RuntimeError, ValueError, ArithmeticError, LookupError):
         return False  # a value that the option does not allow; others are tried
     if after.shape != before.shape:
         return True

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bakeoff.registry.binding import resolve_options
+from bakeoff.registry.binding import resolve_options, takes
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
-from bakeoff.registry.variants import Variant
+from bakeoff.registry.variants import Attention, Variant
+from bakeoff.suites.grids import NO_GRID, ON_GRIDS, grid_of, positions
 from bakeoff.suites.records import Cell
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Selection",
     "expand",
     "selection_for",
+    "usual_heads",
 ]
 
 #: Axes that take one of a few values.
@@ -50,9 +52,12 @@ class Selection:
         seq_lens: Lengths N; the number of keys when decoding, else of queries or rows.
         kv_lens: Numbers of keys where that is not N; empty takes N/2 for cross, 2N for causal
             cross.
+        grids: For variants that take a grid: ``none``, ``square``, ``pyramid``, or levels such as
+            ``8x12+4x6`` (see :func:`bakeoff.suites.grids.grid_of`); other variants ignore it.
         batches: Batch sizes.
         heads: Numbers of heads.
-        kv_heads: Numbers of key and value heads; empty takes as many as heads.
+        kv_heads: Numbers of key and value heads; empty takes as many as heads, and fewer where
+            the variant is grouped (see :func:`usual_heads`).
         head_dims: Sizes of a head.
         features: Sizes of a row, for activations and connections.
         dtypes: Names of torch dtypes.
@@ -79,6 +84,7 @@ class Selection:
     patterns: tuple[str, ...] = ("self", "causal_self")
     seq_lens: tuple[int, ...] = (128, 512)
     kv_lens: tuple[int, ...] = ()
+    grids: tuple[str, ...] = (NO_GRID, "square")
     batches: tuple[int, ...] = (1,)
     heads: tuple[int, ...] = (4,)
     kv_heads: tuple[int, ...] = ()
@@ -126,6 +132,7 @@ class Selection:
 
 _ACCURACY = {
     "patterns": tuple(PATTERNS),
+    "grids": (NO_GRID, "square", "pyramid"),
     "batches": (2,),
     "heads": (2,),
     "head_dims": (32,),
@@ -210,6 +217,8 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
             raise UsageError(
                 f"inputs: got {value!r}, expected normal, peaked or the path of a file of tensors"
             )
+    for value in selection.grids:
+        grid_of(value, 1)
     for value in selection.devices:
         _require_device(value)
     _check_plain(selection)
@@ -278,12 +287,15 @@ def expand(
 
 def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Iterator[Case]:
     attention = variant.kind == "attention"
-    shapes = _attention_shapes(selection) if attention else _feature_shapes(selection)
+    if attention:
+        shapes = _attention_shapes(variant, _with_allowed_pattern(variant, selection))
+    else:
+        shapes = _feature_shapes(selection)
     for (
         pattern,
         shape,
     ), options, dtype, device, direction, mode, inputs, seed, threads in itertools.product(
-        list(shapes),
+        list(dict.fromkeys(shapes)),
         list(_sweep(variant, selection)),
         selection.dtypes,
         selection.devices,
@@ -308,7 +320,35 @@ def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Ite
         )
 
 
-def _attention_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
+def _with_allowed_pattern(variant: Variant, selection: Selection) -> Selection:
+    """A variant that allows no selected pattern is measured on one that it allows, too."""
+    allowed = variant.declared("patterns")
+    if not allowed or set(allowed) & set(selection.patterns):
+        return selection
+    return replace(selection, patterns=(*selection.patterns, allowed[0]))
+
+
+def usual_heads(variant: Variant, shape: Shape) -> Shape:
+    """The shape with the key heads that a variant is measured with, where no number is asked for.
+
+    As many as in ``shape``; where the variant is grouped, the most that are fewer and that its
+    reference supports.
+    """
+    if not (isinstance(variant, Attention) and variant.grouped):
+        return shape
+    for kv_heads in range(shape.heads - 1, 0, -1):
+        if shape.heads % kv_heads == 0:
+            fewer = replace(shape, kv_heads=kv_heads)
+            case = Case(kind=variant.kind, shape=fewer, pattern="self", options=variant.options)
+            if variant.forward("reference").why_not(case) is None:
+                return fewer
+    return shape
+
+
+def _attention_shapes(
+    variant: Variant, selection: Selection
+) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
+    grids = selection.grids if takes(variant, "grid") else (NO_GRID,)
     for pattern, n, batch, heads, dim in itertools.product(
         selection.patterns,
         selection.seq_lens,
@@ -316,9 +356,19 @@ def _attention_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape 
         selection.heads,
         selection.head_dims,
     ):
-        for kv_heads in selection.kv_heads or (heads,):
-            for q_len, k_len in dict.fromkeys(_lengths(pattern, n, selection.kv_lens)):
-                yield pattern, Shape(batch, heads, kv_heads, q_len, k_len, dim, dim)
+        lengths = _lengths(pattern, n, selection.kv_lens)
+        for (q_len, k_len), name in itertools.product(lengths, grids):
+            grid = grid_of(name, k_len)
+            if grid and pattern not in ON_GRIDS:
+                continue
+            if grid:
+                k_len = positions(grid)
+                q_len = k_len if pattern == "self" else q_len
+            shape = Shape(batch, heads, heads, q_len, k_len, dim, dim, grid)
+            if not selection.kv_heads:
+                yield pattern, usual_heads(variant, shape)
+            for kv_heads in selection.kv_heads:
+                yield pattern, replace(shape, kv_heads=kv_heads)
 
 
 def _lengths(pattern: str, n: int, kv_lens: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bakeoff.registry.binding import CONTEXT, context_for, draw
+from bakeoff.registry.binding import CONTEXT, context_for, draw, named, takes
 from bakeoff.registry.errors import UsageError
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Attention, Variant
@@ -159,12 +159,16 @@ def arguments_for(variant: Variant, case: Case, *, seed: int | None = None) -> A
 
 def why_not(variant: Variant, forward: str, case: Case) -> str | None:
     """None where the forward can run the case, else the reason."""
-    patterns = variant.declared("patterns")
-    if case.pattern and patterns is not None and case.pattern not in patterns:
-        return f"the mechanism does not allow the pattern {case.pattern}"
+    excluded = variant.excluded(case)
+    if excluded:
+        return excluded
     grouped = isinstance(variant, Attention) and variant.grouped
     if isinstance(case.shape, Shape) and case.shape.kv_heads != case.shape.heads and not grouped:
         return "it needs as many key heads as query heads"
+    has_grid = isinstance(case.shape, Shape) and case.shape.grid is not None
+    if has_grid and takes(variant, "grid") and "grid" not in named(variant.forward(forward).fn):
+        # Without the grid that its rivals see it would compute something else.
+        return "it takes no grid"
     if case.device.startswith("cuda") and not torch.cuda.is_available():
         return "there is no CUDA device on this machine"
     return variant.forward(forward).why_not(case)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Forward, Variant
+from bakeoff.suites.grids import positions
 from bakeoff.suites.records import Cell, Record, Status
+from bakeoff.suites.selection import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roundoff, why_not
 
 __all__ = [
     "ATTENTION",
     "FEATURES",
+    "ON_GRID",
     "UNVERIFIED",
     "Check",
     "Subject",
@@ -26,11 +30,14 @@ __all__ = [
     "record_of",
     "right_if",
     "status_of",
+    "usual_pattern",
 ]
 
 #: Small sizes at which checks are run: a prime length, and neither a power of two.
 ATTENTION = Shape(batch=2, heads=2, kv_heads=2, q_len=37, k_len=37, head_dim=16, value_dim=16)
 FEATURES = FeatureShape(batch=2, seq_len=37, features=24)
+#: The same over a grid: both sides prime, as few windows divide.
+ON_GRID = replace(ATTENTION, q_len=35, k_len=35, grid=((5, 7),))
 
 
 class Unsupported(Exception):  # noqa: N818 - not an error: an answer
@@ -54,13 +61,23 @@ Check = Callable[["Subject"], Verdict]
 
 @dataclass(frozen=True)
 class Subject:
-    """One forward of a variant, to be put to checks in one dtype on one device."""
+    """One forward of a variant, to be put to checks in one dtype on one device.
+
+    Args:
+        variant: The variant.
+        name: Of the forward.
+        dtype: Name of a torch dtype.
+        device: Name of a device.
+        seed: Of what is drawn.
+        grid: Whether keys and values come from a grid.
+    """
 
     variant: Variant
     name: str
     dtype: str = "float32"
     device: str = "cpu"
     seed: int = 0
+    grid: bool = False
 
     @property
     def forward(self) -> Forward:
@@ -72,15 +89,22 @@ class Subject:
         """Whether it has queries, keys and values."""
         return self.variant.kind == "attention"
 
-    def case(self, pattern: str = "self", direction: str = "forward", **sizes: Any) -> Case:
-        """A small case, with some sizes changed.
+    def case(self, pattern: str = "", direction: str = "forward", **sizes: Any) -> Case:
+        """A small case, with some sizes changed; without a pattern, the usual one.
+
+        A number of keys that fills no grid is rounded up to one that does, and for ``self`` the
+        queries follow.
 
         Raises:
             Unsupported: Where the forward can't run it.
         """
-        shape: Shape | FeatureShape = (
-            replace(ATTENTION, **sizes) if self.is_attention else (replace(FEATURES, **sizes))
-        )
+        shape: Shape | FeatureShape
+        if self.is_attention:
+            pattern = pattern or usual_pattern(self.variant)
+            shape = _on_grid(pattern, **sizes) if self.grid else replace(ATTENTION, **sizes)
+            shape = usual_heads(self.variant, shape)
+        else:
+            shape = replace(FEATURES, **sizes)
         case = Case(
             kind=self.variant.kind,
             shape=shape,
@@ -96,9 +120,7 @@ class Subject:
             raise Unsupported(reason)
         return case
 
-    def arguments(
-        self, pattern: str = "self", direction: str = "forward", **sizes: Any
-    ) -> Arguments:
+    def arguments(self, pattern: str = "", direction: str = "forward", **sizes: Any) -> Arguments:
         """The arguments of a call on such a case."""
         return arguments_for(self.variant, self.case(pattern, direction, **sizes))
 
@@ -115,6 +137,23 @@ class Subject:
         size = ATTENTION.k_len + ATTENTION.head_dim if self.is_attention else FEATURES.features
         largest = float(like.abs().max()) if like.numel() else 0.0
         return 2 * size * unit_roundoff(dtype_of(self.dtype)) * largest
+
+
+def _on_grid(pattern: str, **sizes: Any) -> Shape:
+    grid = ON_GRID.grid
+    if "k_len" in sizes:
+        height = math.isqrt(sizes["k_len"])
+        grid = ((height, math.ceil(sizes["k_len"] / height)),)
+    assert grid is not None
+    keys = positions(grid)
+    queries = keys if pattern == "self" else sizes.get("q_len", keys)
+    return replace(ON_GRID, **{**sizes, "q_len": queries, "k_len": keys, "grid": grid})
+
+
+def usual_pattern(variant: Variant) -> str:
+    """The pattern of a check that needs none in particular: self, or the first that is allowed."""
+    allowed = variant.declared("patterns") or ("self",)
+    return "self" if "self" in allowed else str(allowed[0])
 
 
 def is_alone(variant: Variant, case: Case) -> bool:

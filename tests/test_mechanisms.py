@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import bakeoff
-from bakeoff import Catalog, Shape
+from bakeoff import Catalog, Shape, UnsupportedError
+from bakeoff.registry.binding import draw, takes
 from bakeoff.registry.variants import Variant
+from bakeoff.suites.grids import grid_of
+from bakeoff.suites.selection import usual_heads
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 ATTENTION = CATALOG.select(kind="attention")
@@ -33,8 +36,23 @@ def drawn(q_len: int = 7, k_len: int = 11, seed: int = 0, dim: int = 6) -> tuple
     return tuple(torch.randn(2, 3, n, dim, generator=generator, dtype=torch.float64) for n in sizes)
 
 
-def made(variant: Variant, forward: str = "reference", dim: int = 6, **more: Any) -> nn.Module:
-    shape = Shape(2, 3, 3, 7, 11, dim, dim)
+def drawn_for(variant: Variant, *sizes: int) -> tuple[Tensor, ...]:
+    """The same, with as many key heads as the variant takes."""
+    q, k, v = drawn(*sizes)
+    shape = Shape(2, 3, 3, q.shape[2], k.shape[2], q.shape[3], v.shape[3])
+    kv_heads = usual_heads(variant, shape).kv_heads
+    return q, k[:, :kv_heads], v[:, :kv_heads]
+
+
+def made(
+    variant: Variant,
+    forward: str = "reference",
+    dim: int = 6,
+    sizes: tuple[int, int] = (7, 11),
+    grid: Any = None,
+    **more: Any,
+) -> nn.Module:
+    shape = Shape(2, 3, 3, *sizes, dim, dim, grid)
     generator = torch.Generator().manual_seed(1)
     module = bakeoff.module(variant, shape, forward=forward, generator=generator, **more)
     for name, parameter in module.named_parameters():
@@ -140,9 +158,11 @@ def test_counts_of_parameters(catalog: Catalog, name: str, count: int) -> None:
 
 @over_attention
 def test_the_order_of_keys_does_not_matter(variant: Variant) -> None:
-    if "global" not in variant.metadata.tags:
+    if "global" not in variant.metadata.tags or "positional" in variant.metadata.tags:
         pytest.skip("it depends on places")
-    q, k, v = drawn()
+    if takes(variant, "grid"):
+        pytest.skip("its keys have places on the grid")
+    q, k, v = drawn_for(variant)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
     module = made(variant)
     torch.testing.assert_close(module(q, k[:, :, order], v[:, :, order]), module(q, k, v))
@@ -154,9 +174,10 @@ def test_the_order_of_keys_does_not_matter(variant: Variant) -> None:
 def test_one_key_gives_its_value(variant: Variant) -> None:
     if not variant.declared("row_stochastic"):
         pytest.skip("its output is no mean of values")
-    q, k, v = drawn(1, 1)
+    q, k, v = drawn_for(variant, 1, 1)
+    grid = {"grid": ((1, 1),)} if takes(variant, "grid") else {}
     for forward in variant.forwards:
-        torch.testing.assert_close(made(variant, forward)(q, k, v), v)
+        torch.testing.assert_close(made(variant, forward)(q, k, v, **grid), v.expand_as(q))
 
 
 @pytest.mark.parametrize("name", ["dot_product", "scaled_dot_product", "general"])
@@ -221,12 +242,21 @@ def test_any_shape(
     masked: bool,
     seed: int,
 ) -> None:
-    q, k, v = drawn(q_len, k_len, seed, dim)
-    mask = None
+    grid = grid_of("square", k_len) if takes(variant, "grid") else None
+    q_len = k_len if grid else q_len
+    q, k, v = drawn_for(variant, q_len, k_len, seed, dim)
+    generator = torch.Generator().manual_seed(seed)
+    shape = Shape(2, 3, 3, q_len, k_len, dim, dim, grid)
+    inputs = draw(variant, "inputs", shape, generator, variant.options)
+    call: dict[str, Any] = {name: tensor.double() for name, tensor in inputs.items()}
+    call |= {"grid": grid} if grid else {}
     if masked and variant.forward(name).masks != "none":
-        mask = torch.rand(2, 1, 1, k_len, generator=torch.Generator().manual_seed(seed)) < 0.5
-    expected = made(variant, dim=dim)(q, k, v, mask=mask, causal=causal)
-    found = made(variant, name, dim=dim)(q, k, v, mask=mask, causal=causal)
+        call["mask"] = torch.rand(2, 1, 1, k_len, generator=generator) < 0.5
+    modules = [made(variant, f, dim, (q_len, k_len), grid).eval() for f in ("reference", name)]
+    try:
+        expected, found = (module(q, k, v, causal=causal, **call) for module in modules)
+    except UnsupportedError:
+        assume(False)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 
 from bakeoff import (
     Attention,
@@ -19,11 +18,8 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
+from bakeoff.plugins.attention._banded import banded_attention
 from bakeoff.plugins.attention._costs import pair_flops
-
-#: Queries in a block. A block reads BLOCK + 2·window keys: small blocks waste little of that, and
-#: large ones pay less for each call; 64 was the best of 32 to 256 forward and training together.
-BLOCK = 64
 
 
 def reference(
@@ -56,60 +52,10 @@ def chunked(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Blocks of queries, each against the keys within its reach: linear in time and memory.
-
-    The keys of neighbouring blocks overlap; they are read through one strided view, so nothing is
-    copied forward, and the gradients of the overlap are summed in one pass.
-    """
-    batch, heads, q_len, dim = q.shape
-    k_len = k.shape[2]
-    window = min(window, max(q_len, k_len))
-    blocks = -(-q_len // BLOCK)
-    width = BLOCK + window + (0 if causal else window)
-    # The first key that the first block reads; before it are negative places, which are padding.
-    first = k_len - q_len - window
-    # (…, N, D) -> (…, blocks, width, D); negative padding cuts off.
-    pad = (-first, first + (blocks - 1) * BLOCK + width - k_len)
-
-    def windows(x: torch.Tensor) -> torch.Tensor:
-        rows = F.pad(x, (0, 0, *pad)).flatten(0, 1)
-        return rows.unfold(1, width, BLOCK).mT
-
-    padded = F.pad(q, (0, 0, 0, blocks * BLOCK - q_len))
-    output = F.scaled_dot_product_attention(
-        padded.reshape(batch * heads, blocks, BLOCK, dim),
-        windows(k),
-        windows(v),
-        attn_mask=_allowed(q, k_len, mask, window, causal, first, blocks, width, pad),
-        scale=scale,
-    )
-    return output.reshape(batch, heads, blocks * BLOCK, -1)[:, :, :q_len]
-
-
-def _allowed(
-    q: torch.Tensor,
-    k_len: int,
-    mask: torch.Tensor | None,
-    window: int,
-    causal: bool,
-    first: int,
-    blocks: int,
-    width: int,
-    pad: tuple[int, int],
-) -> torch.Tensor:
-    """What each query of a block may see of the block's keys, (B·H or 1, blocks, BLOCK, width)."""
-    row = torch.arange(BLOCK, device=q.device)[:, None] + window
-    column = torch.arange(width, device=q.device)
-    band = (row - column).abs() <= window
-    if causal:
-        band &= column <= row
-    place = first + BLOCK * torch.arange(blocks, device=q.device)[:, None] + column
-    exists = (place >= 0) & (place < k_len)  # (blocks, width)
-    allowed = (band & exists[:, None])[None]
-    if mask is None:
-        return allowed
-    keys = mask.expand(q.shape[0], q.shape[1], 1, k_len).flatten(0, 2)
-    return allowed & F.pad(keys, pad).unfold(1, width, BLOCK)[:, :, None]
+    """Blocks of queries, each against the keys within its reach: linear in time and memory."""
+    after = 0 if causal else window
+    output, _ = banded_attention(q, k, v, before=window, after=after, keys=mask, scale=scale)
+    return output.to(q.dtype)
 
 
 def flops(case: Case) -> float:

@@ -11,18 +11,22 @@ import torch
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
+from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Errors, Oracle
 from bakeoff.suites.identities import holds
+from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.recurrences import RECURRENCE_CHECKS
+from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (
     ATTENTION,
     FEATURES,
+    ON_GRID,
     UNVERIFIED,
     Subject,
     Unsupported,
@@ -52,20 +56,39 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
     ignored would pass for one that is obeyed.
     """
 
-    def cell(like: Cell, dtype: str, **extra: str) -> Cell:
-        shape = ATTENTION if variant.kind == "attention" else FEATURES
+    def cell(like: Cell, shape: Shape | FeatureShape, dtype: str, **extra: str) -> Cell:
         options = dict(variant.options)
         case = replace(like.case, shape=shape, pattern=None, options=options, inputs="normal")
         return replace(like, case=replace(case, dtype=dtype), extra=extra)
 
     by_forward = {like.forward: like for like in reversed(errors)}
-    for like in {(c.forward, c.case.dtype, c.case.device): c for c in reversed(errors)}.values():
-        yield cell(like, like.case.dtype, check="contract")
-    for like in by_forward.values():
-        for identity in variant.identities:
-            yield cell(like, "float64", check="identity", identity=identity.name)
-    if variant.metadata.properties and "reference" in by_forward:
-        yield cell(by_forward["reference"], "float64", check="properties")
+    by_dtype = {(c.forward, c.case.dtype, c.case.device): c for c in reversed(errors)}
+    for shape in _small_shapes(variant, errors):
+        for like in by_dtype.values():
+            yield cell(like, shape, like.case.dtype, check="contract")
+        for like in by_forward.values():
+            for identity in variant.identities:
+                yield cell(like, shape, "float64", check="identity", identity=identity.name)
+        if getattr(variant, "recurrence", None) and getattr(shape, "grid", None) is None:
+            for like in by_dtype.values():
+                if like.forward == "reference":
+                    yield cell(like, shape, like.case.dtype, check="recurrence")
+        if variant.metadata.properties and "reference" in by_forward:
+            yield cell(by_forward["reference"], shape, "float64", check="properties")
+    if variant.kind == "attention" and "reference" in by_forward:
+        for pattern in MAPPED:
+            shape = usual_heads(variant, PLAIN)
+            like = cell(by_forward["reference"], shape, "float64", check="map")
+            yield replace(like, case=replace(like.case, pattern=pattern, device="cpu", seed=0))
+
+
+def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureShape]:
+    """A plain one, one over a grid, or both: as the error cells have them."""
+    if variant.kind != "attention":
+        return [FEATURES]
+    on_grid = {like.case.attention_shape.grid is not None for like in errors}
+    shapes = [ON_GRID if grid else ATTENTION for grid in sorted(on_grid)]
+    return [usual_heads(variant, shape) for shape in shapes]
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -170,6 +193,24 @@ def _contract(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, probe.__name__, partial(probe, subject))
 
 
+def _recurrence(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    subject = _subject(catalog, cell)
+    for check in RECURRENCE_CHECKS:
+        yield record_of(cell, check.__name__, partial(check, subject))
+
+
+def _map(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    """Who attends to whom: how many pairs do, and the map itself in the remark."""
+
+    def check() -> Verdict:
+        found = attention_map(catalog[cell.variant], str(cell.case.pattern))
+        options = ", ".join(f"{name} = {value}" for name, value in found.options.items())
+        remark = "/".join(found.rows) + (f" with {options}" if options else "")
+        return Verdict(Status.OK, found.share, remark)
+
+    yield record_of(cell, "attended_share", check)
+
+
 def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     subject = _subject(catalog, cell)
     for name in subject.variant.metadata.properties:
@@ -179,7 +220,8 @@ def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
 
 def _subject(catalog: Catalog, cell: Cell) -> Subject:
     case = cell.case
-    return Subject(catalog[cell.variant], cell.forward, case.dtype, case.device, case.seed)
+    grid = isinstance(case.shape, Shape) and case.shape.grid is not None
+    return Subject(catalog[cell.variant], cell.forward, case.dtype, case.device, case.seed, grid)
 
 
 def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
@@ -192,7 +234,13 @@ def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, "identity_causal", check)
 
 
-_CHECKS = {"contract": _contract, "identity": _identity, "properties": _properties}
+_CHECKS = {
+    "contract": _contract,
+    "identity": _identity,
+    "map": _map,
+    "properties": _properties,
+    "recurrence": _recurrence,
+}
 
 
 @hookimpl

@@ -25,6 +25,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--pattern", "patterns", str, "self, cross, causal_self, causal_cross, decode"),
     ("--seq-len", "seq_lens", int, "sequence lengths N"),
     ("--kv-len", "kv_lens", int, "numbers of keys, for cross and causal_cross"),
+    ("--grid", "grids", str, "for variants that take one: none, square, pyramid, 8x12, 8x12+4x6"),
     ("--batch", "batches", int, "batch sizes"),
     ("--heads", "heads", int, "numbers of heads"),
     ("--kv-heads", "kv_heads", int, "numbers of key and value heads"),

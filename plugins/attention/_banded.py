@@ -1,0 +1,286 @@
+"""Attention within a band about the diagonal, in blocks of queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from bakeoff.plugins.attention._parts import Part, hidden_score
+
+__all__ = ["attention_in_blocks", "banded_attention", "neighbour_attention"]
+
+#: Queries in a block. A block reads BLOCK + before + after keys: small blocks waste little of that,
+#: large ones make the better matrix products; 64 was the best of 32, 64 and 128.
+BLOCK = 64
+#: Scores held at once on a CPU: 1 MiB in float32, so that they stay in the second cache.
+SCORES = 2**18
+
+
+def banded_attention(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    *,
+    before: int,
+    after: int,
+    keys: torch.Tensor | None = None,
+    scale: float | None = None,
+    bias: torch.Tensor | None = None,
+) -> Part:
+    """Softmax attention of the query at place p over the keys from p − before to p + after.
+
+    Places are aligned at the lower right. Scores exist for a few blocks at a time, and the backward
+    computes them again: time and memory grow with the length alone.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        before: Keys that a query sees before its own place.
+        after: Keys that it sees after it.
+        keys: Bool, broadcasts to (B, H, 1, Nk), True where a key may be seen.
+        scale: What the scores are multiplied with; None for 1/√D.
+        bias: Added to the scores of every head by distance, (H, before + after + 1); first the key
+            that lies farthest before.
+    """
+    q_len, k_len = q.shape[2], k.shape[2]
+    reach = before + after + 1
+    # No key lies farther away than these; what is cut off from the bias is never looked up.
+    near, far = min(before, k_len - 1), min(after, q_len - 1)
+    block = min(BLOCK, q_len)
+    width = block + near + far
+    wide = torch.promote_types(q.dtype, torch.float32)
+    if bias is not None:
+        bias = bias[:, before - near : reach - after + far].to(wide)
+    placed = _by_place(bias, block, width, q.device, wide)
+    first = k_len - q_len - near
+    return attention_in_blocks(q, k, v, placed, first, key_bias=_key_bias(keys, wide), scale=scale)
+
+
+def neighbour_attention(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    *,
+    block: int,
+    causal: bool,
+    keys: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> Part:
+    """The same for blocks of places, the first at place 0: each sees itself and both neighbours.
+
+    With ``causal`` a query sees the block before its own, and its own up to itself.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    offset = k.shape[2] - q.shape[2]
+    skipped = offset % block  # rows of the first block that come before the first query
+    width = 2 * block if causal else 3 * block
+    placed = torch.zeros(1, block, width, dtype=wide, device=q.device)
+    if causal:
+        future = torch.ones_like(placed, dtype=torch.bool).triu(block + 1)
+        placed = placed.masked_fill(future, hidden_score(wide))
+    first = offset - skipped - block
+    bias = _key_bias(keys, wide)
+    return attention_in_blocks(q, k, v, placed, first, skipped, key_bias=bias, scale=scale)
+
+
+def attention_in_blocks(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    bias: torch.Tensor,
+    first: int,
+    skipped: int = 0,
+    *,
+    key_bias: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> Part:
+    """Blocks of queries, each against the keys from its first one on.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        bias: Added to the scores of each query of a block and each key that the block reads,
+            (H or 1, block, width), in the dtype of the computation.
+        first: The first key of the first block; before key 0 come negative places, unseen.
+        skipped: Rows of padding in the first block, before its queries.
+        key_bias: Added to the scores of a key, without a gradient, (B or 1, H or 1, 1, Nk).
+        scale: What the scores are multiplied with; None for 1/√D.
+    """
+    batch, heads, q_len, dim = q.shape
+    k_len, wide = k.shape[2], bias.dtype
+    block, width = bias.shape[1:]
+    blocks = -(-(skipped + q_len) // block)
+    pad = (-first, first + (blocks - 1) * block + width - k_len)  # negative padding cuts off
+    if key_bias is None:
+        key_bias = torch.zeros(1, 1, 1, k_len, dtype=wide, device=q.device)
+    hidden = key_bias.expand(batch, heads, 1, k_len).flatten(0, 2)
+    hidden = F.pad(hidden, pad, value=hidden_score(wide))  # (B·H, padded)
+    output, total = _Banded.apply(  # type: ignore[no-untyped-call]
+        _padded(q.to(wide), skipped, blocks * block - skipped - q_len).view(
+            batch * heads, blocks, block, dim
+        ),
+        _padded(k.to(wide), *pad),
+        _padded(v.to(wide), *pad),
+        bias.expand(batch, heads, block, width).flatten(0, 1),
+        hidden,
+        1 / math.sqrt(dim) if scale is None else scale,
+    )
+    rows = slice(skipped, skipped + q_len)
+    shape = (batch, heads, blocks * block, -1)
+    return output.view(shape)[:, :, rows], total.view(shape)[:, :, rows]
+
+
+def _key_bias(keys: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    if keys is None:
+        return None
+    keys = keys[(None,) * (4 - keys.dim())]
+    return torch.zeros(keys.shape, dtype=dtype, device=keys.device).masked_fill(
+        ~keys, hidden_score(dtype)
+    )
+
+
+def _padded(x: torch.Tensor, before: int, after: int) -> torch.Tensor:
+    """Rows of zeros about (B, H, N, D), or rows cut off where negative, as (B·H, padded, D).
+
+    In one pass: F.pad would fill all of it first.
+    """
+    x = x[:, :, max(0, -before) : x.shape[2] - max(0, -after)].flatten(0, 1)
+    heads, _, dim = x.shape
+    parts = [x.new_zeros(heads, max(0, rows), dim) for rows in (before, after)]
+    return torch.cat([parts[0], x, parts[1]], 1) if before > 0 or after > 0 else x
+
+
+def _by_place(
+    bias: torch.Tensor | None, block: int, width: int, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """The bias of each query of a block and each key that the block reads, (H or 1, block, width).
+
+    Out of reach is hidden.
+    """
+    distance = torch.arange(width, device=device) - torch.arange(block, device=device)[:, None]
+    reach = width - block + 1
+    within = (distance >= 0) & (distance < reach)
+    if bias is None:
+        bias = torch.zeros(1, reach, device=device, dtype=dtype)
+    placed = bias[:, distance.clamp(0, reach - 1)]
+    return placed.masked_fill(~within, hidden_score(dtype))
+
+
+class _Banded(torch.autograd.Function):
+    """Blocks of queries against overlapping windows of keys, read through strided views.
+
+    q (B·H, blocks, block, D); k and v (B·H, padded, D or Dv), where block b reads the rows from
+    b · block on; bias (B·H, block, width); hidden (B·H, padded), added to the scores too.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        bias: torch.Tensor,
+        hidden: torch.Tensor,
+        scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        block, width = bias.shape[1:]
+        output = q.new_empty(*q.shape[:3], v.shape[-1])
+        total = q.new_empty(*q.shape[:3], 1)
+        windows = _windows(v, block, width)
+        for at in _groups(q, width):
+            scores = _scores(at, q, k, bias, hidden, scale)
+            largest = scores.amax(-1, keepdim=True)
+            weights = scores.softmax(-1)
+            # The largest weight is exp(largest − total).
+            total[at] = largest - weights.amax(-1, keepdim=True).log()
+            torch.bmm(weights, windows[at], out=output[at])
+        output.masked_fill_(_is_hidden(total), 0.0)
+        ctx.save_for_backward(q, k, v, bias, hidden, output, total)
+        ctx.scale = scale
+        ctx.set_materialize_grads(False)
+        return output, total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any, d_output: torch.Tensor | None, d_total: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
+        q, k, v, bias, hidden, output, total = ctx.saved_tensors
+        block, width = bias.shape[1:]
+        alone = _is_hidden(total)
+        d_output = torch.zeros_like(output) if d_output is None else d_output
+        d_output = d_output.masked_fill(alone, 0.0)
+        # The gradient of a score is its weight times dP − shift.
+        shift = (d_output * output).sum(-1, keepdim=True)
+        if d_total is not None:
+            shift -= d_total.masked_fill(alone, 0.0)
+        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
+        k_windows, v_windows = _windows(k, block, width), _windows(v, block, width)
+        for at in _groups(q, width):
+            weights = _scores(at, q, k, bias, hidden, ctx.scale).softmax(-1)
+            _add_windows(d_v, at, torch.bmm(weights.mT, d_output[at]), block)
+            d_scores = torch.bmm(d_output[at], v_windows[at].mT).sub_(shift[at]).mul_(weights)
+            if d_bias is not None:
+                d_bias[at[0]] += d_scores.sum(0) if isinstance(at[0], int) else d_scores
+            torch.bmm(d_scores, k_windows[at], out=d_q[at])
+            _add_windows(d_k, at, torch.bmm(d_scores.mT, q[at]), block)
+        return d_q.mul_(ctx.scale), d_k.mul_(ctx.scale), d_v, d_bias, None, None
+
+
+def _windows(x: torch.Tensor, block: int, width: int) -> torch.Tensor:
+    """(B·H, padded, D) -> (B·H, blocks, width, D), a view."""
+    return x.unfold(1, width, block).mT
+
+
+def _groups(q: torch.Tensor, width: int) -> Iterator[tuple[int | slice, int | slice]]:
+    """Indices of blocks that are computed at once: of one head, or at one place of many heads."""
+    heads, blocks, block = q.shape[:3]
+    # Elsewhere few large steps are better: each is a launch, and a compiler unrolls the loop.
+    cached = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    size = max(1, (SCORES if cached else 256 * SCORES) // (block * width))
+    if blocks >= heads:
+        for head in range(heads):
+            for start in range(0, blocks, size):
+                yield head, slice(start, start + size)
+    else:
+        for place in range(blocks):
+            for start in range(0, heads, size):
+                yield slice(start, start + size), place
+
+
+def _scores(
+    at: tuple[int | slice, int | slice],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor,
+    hidden: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    block, width = bias.shape[1:]
+    keys = _windows(k, block, width)[at]
+    added = bias[at[0]].expand(keys.shape[0], block, width)
+    scores = torch.baddbmm(added, q[at], keys.mT, alpha=scale)
+    return scores.add_(hidden.unfold(1, width, block)[at].unsqueeze(1))
+
+
+def _add_windows(
+    sums: torch.Tensor, at: tuple[int | slice, int | slice], windows: torch.Tensor, block: int
+) -> None:
+    """Add overlapping windows (…, width, D) where they were read; a stretch at a time has none."""
+    width = windows.shape[1]
+    blocks = (sums.shape[1] - width) // block + 1
+    for start in range(0, width, block):
+        part = windows[:, start : start + block]
+        stretch = sums[:, start : start + (blocks - 1) * block + part.shape[1]]
+        _windows(stretch, block, part.shape[1])[at] += part
+
+
+def _is_hidden(total: torch.Tensor) -> torch.Tensor:
+    return total < hidden_score(total.dtype) / 2

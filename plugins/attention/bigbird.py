@@ -1,0 +1,285 @@
+"""BigBird: window, global and random blocks (Zaheer et al., 2020, section 2 and appendix D)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+
+from bakeoff import (
+    Attention,
+    Case,
+    Forward,
+    Identity,
+    Metadata,
+    Paper,
+    Shape,
+    allowed_keys,
+    hookimpl,
+    masked_softmax,
+)
+from bakeoff.plugins.attention._banded import neighbour_attention
+from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._parts import Part, dense_part, merged
+
+
+def reference(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    *,
+    block_size: int,
+    random_blocks: int,
+    links: torch.Tensor,  # (H, blocks, random_blocks)
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """Dense attention, masked to what blocks of places see of each other.
+
+    Each block sees itself, both neighbours, the first and the last block, and the blocks that
+    ``links`` names; the first and the last block see everything (ITC, the internal transformer
+    construction). Places are aligned at the lower right; before the first key there are no links.
+    """
+    q_len, k_len = q.shape[-2], k.shape[-2]
+    i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
+    own = i.div(block_size, rounding_mode="floor")  # (Nq, 1)
+    other = torch.arange(k_len, device=q.device) // block_size  # (Nk,)
+    last = (k_len - 1) // block_size
+    near = (own - other).abs() <= 1
+    everywhere = (other == 0) | (other == last) | (own == 0) | (own == last)
+    rows = _require(links, last + 1)[:, own[:, 0].clamp(min=0)]  # (H, Nq, random_blocks)
+    linked = (rows[..., None] == other).any(2) & (own >= 0)  # (H, Nq, Nk)
+    seen = near | everywhere | linked
+    allowed = allowed_keys(q, k, seen if mask is None else seen & mask, causal)
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return masked_softmax(q @ k.mT * scale, allowed) @ v
+
+
+def blocked(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    block_size: int,
+    random_blocks: int,
+    links: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """Window, global keys and links apart, each in blocks, and merged; then the global queries."""
+    q_len, k_len = q.shape[2], k.shape[2]
+    last = (k_len - 1) // block_size
+    i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
+    j = torch.arange(k_len, device=q.device)
+
+    def attend(rows: slice, keys: torch.Tensor) -> Part:
+        seen = None if mask is None else mask.expand(*mask.shape[:-1], k_len)[..., keys]
+        if causal:
+            past = i[rows] >= keys
+            seen = past if seen is None else past & seen
+        return dense_part(q[:, :, rows], k[:, :, keys], v[:, :, keys], allowed=seen, scale=scale)
+
+    between = (j >= block_size) & (j < last * block_size)
+    window = neighbour_attention(
+        q,
+        k,
+        v,
+        block=block_size,
+        causal=causal,
+        keys=between if mask is None else between & mask,
+        scale=scale,
+    )
+    ends = torch.cat([j[:block_size], j[max(block_size, last * block_size) :]])
+    far = _linked(q, k, v, _require(links, last + 1), block_size, mask, causal, scale)
+    output = merged(window, attend(slice(None), ends), far)[0].to(q.dtype)
+
+    # Rows of the queries in the first block and in the last.
+    begin = min(q_len, max(0, q_len - k_len))
+    first = slice(begin, max(begin, min(q_len, q_len - k_len + block_size)))
+    final = slice(max(first.stop, q_len - k_len + last * block_size), q_len)
+    parts = [output[:, :, : first.start], output[:, :, first.stop : final.start]]
+    parts.insert(1, attend(first, j)[0].to(q.dtype))
+    parts.append(attend(final, j)[0].to(q.dtype))
+    return torch.cat(parts, 2)
+
+
+def _linked(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    links: torch.Tensor,
+    size: int,
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float | None,
+) -> Part:
+    """Each block of queries against the blocks that it is linked to."""
+    batch, heads, q_len, dim = q.shape
+    k_len, count = k.shape[2], links.shape[-1]
+    offset = k_len - q_len
+    skipped = offset % size  # rows of the first block that come before the first query
+    own = torch.arange(offset // size, (k_len - 1) // size + 1, device=q.device)
+    blocks = len(own)
+    rows = links[:, own.clamp(min=0)]  # (H, blocks, count)
+
+    last = (k_len - 1) // size
+    twice = (rows[..., None] == rows[..., None, :]).tril(-1).any(-1)
+    seen_elsewhere = (rows <= 0) | (rows >= last) | ((rows - own[:, None]).abs() <= 1)
+    valid = ~(seen_elsewhere | twice) & (own >= 0)[:, None]
+
+    places = rows.clamp(0, last)[..., None] * size + torch.arange(size, device=q.device)
+    places = places.flatten(2)  # (H, blocks, count · size)
+    allowed = valid.repeat_interleave(size, -1)[:, :, None]
+    if causal:
+        query = own[:, None] * size + torch.arange(size, device=q.device)  # (blocks, size)
+        allowed = allowed & (places[:, :, None] <= query[..., None])
+    allowed = allowed[None]  # (1, H, blocks, 1 or size, count · size)
+    if mask is not None:
+        keys = F.pad(mask.expand(batch, heads, 1, k_len), (0, (last + 1) * size - k_len))
+        index = places.expand(batch, -1, -1, -1).flatten(2)
+        allowed = allowed & keys[:, :, 0].gather(2, index).view(
+            batch, heads, blocks, 1, count * size
+        )
+
+    def gathered(x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(x, (0, 0, 0, (last + 1) * size - k_len))
+        table = x.reshape(batch * heads * (last + 1), size, x.shape[-1])
+        head = torch.arange(batch * heads, device=x.device).view(batch, heads, 1, 1)
+        index = head * (last + 1) + rows.clamp(0, last)
+        chosen = table.index_select(0, index.flatten())
+        return chosen.view(batch, heads, blocks, count * size, x.shape[-1])
+
+    query = F.pad(q, (0, 0, skipped, blocks * size - skipped - q_len))
+    output, total = dense_part(
+        query.reshape(batch, heads, blocks, size, dim),
+        gathered(k),
+        gathered(v),
+        allowed=allowed,
+        scale=scale,
+    )
+    inside = slice(skipped, skipped + q_len)
+    return output.flatten(2, 3)[:, :, inside], total.flatten(2, 3)[:, :, inside]
+
+
+def _require(links: torch.Tensor, blocks: int) -> torch.Tensor:
+    if links.shape[1] != blocks:
+        raise ValueError(
+            f"bigbird: links are drawn for {links.shape[1]} blocks of keys, this call has {blocks}"
+        )
+    return links
+
+
+def parameters(
+    shape: Shape, generator: torch.Generator | None, block_size: int, random_blocks: int
+) -> Mapping[str, torch.Tensor]:
+    """For each head and block the blocks that it is linked to, a buffer; −1 where none is left.
+
+    They are drawn from what the block does not see otherwise.
+    """
+    blocks = -(-shape.k_len // block_size)
+    own = torch.arange(blocks)
+    seen = (own[:, None] - own).abs() <= 1
+    seen |= (own == 0) | (own == blocks - 1)
+    lots = torch.rand(shape.heads, blocks, blocks, generator=generator).masked_fill(seen, -1.0)
+    best = lots.topk(min(random_blocks, blocks), -1)
+    links = best.indices.masked_fill(best.values < 0, -1)
+    return {"links": F.pad(links, (0, random_blocks - links.shape[-1]), value=-1)}
+
+
+def supports(case: Case) -> str | None:
+    """Blocks hold at least one place."""
+    return None if int(case.options["block_size"]) >= 1 else "block_size must be at least 1"
+
+
+def flops(case: Case) -> float:
+    """Two products of every query with three blocks, two global ones and the links; of the queries
+    of both global blocks with every key.
+    """
+    shape = case.attention_shape
+    size = int(case.options["block_size"])
+    keys = min(shape.k_len, size * (5 + int(case.options["random_blocks"]) - int(case.causal)))
+    pairs = shape.q_len * keys + min(2 * size, shape.q_len) * (shape.k_len - keys)
+    return 2.0 * shape.batch * shape.heads * pairs * (shape.head_dim + shape.value_dim)
+
+
+@hookimpl
+def bakeoff_variants() -> Iterable[Attention]:
+    """BigBird attention."""
+    yield Attention(
+        "bigbird",
+        forwards={
+            "reference": Forward(
+                reference, supports=supports, complexity="N^2", memory="N^2", flops=pair_flops
+            ),
+            "blocked": Forward(
+                blocked, supports=supports, masks="keys", complexity="N", memory="N", flops=flops
+            ),
+        },
+        options={"block_size": 64, "random_blocks": 3},
+        parameters=parameters,
+        identities=(
+            Identity(
+                "one block",
+                options=lambda shape: {"block_size": shape.k_len},
+                equals="scaled_dot_product",
+                unless=lambda shape: {"block_size": 2, "random_blocks": 0},
+            ),
+            Identity(
+                "all blocks linked",
+                options=lambda shape: {"block_size": 4, "random_blocks": -(-shape.k_len // 4)},
+                equals="scaled_dot_product",
+                unless=lambda shape: {"block_size": 4, "random_blocks": 1},
+            ),
+        ),
+        metadata=Metadata(
+            title="BigBird",
+            summary="Blocks of tokens see their neighbours, two global blocks and a few at random.",
+            formula=r"o_i = \sum_{j \in W(i) \cup G \cup R(i)} \operatorname{softmax}_j\!\left("
+            r"\frac{q_i \cdot k_j}{\sqrt{D}}\right) v_j",
+            strengths=(
+                "random links make any two tokens a few steps apart",
+                "still a universal approximator, as full attention is",
+                "FLOPs and memory grow linearly with the length",
+            ),
+            weaknesses=(
+                "a block sees at least eight blocks: dearer than a window",
+                "links are drawn for one length",
+            ),
+            use_when="Long documents with relations at any distance, in an encoder.",
+            tags=(
+                "dot_product",
+                "soft",
+                "self",
+                "cross",
+                "local",
+                "sparse",
+                "efficient",
+                "long_context",
+                "language",
+            ),
+            section="sparse",
+            paper=Paper(
+                title="Big Bird: Transformers for Longer Sequences",
+                authors=(
+                    "Manzil Zaheer",
+                    "Guru Guruganesh",
+                    "Avinava Dubey",
+                    "Joshua Ainslie",
+                    "Chris Alberti",
+                    "Santiago Ontanon",
+                    "Philip Pham",
+                    "Anirudh Ravula",
+                    "Qifan Wang",
+                    "Li Yang",
+                    "Amr Ahmed",
+                ),
+                year=2020,
+                url="https://arxiv.org/abs/2007.14062",
+            ),
+            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+        ),
+    )
