@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,18 +21,9 @@ def fused_attention(
     causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
-    """softmax(q kᵀ · scale) v, causal at the lower right, where torch's own is upper left.
-
-    Where values and keys differ in size, zeros fill up the smaller: the CPU's fused kernel wants
-    them equal, and without it all N² scores are kept.
-    """
+    """softmax(q kᵀ · scale) v, causal at the lower right, where torch's own is upper left."""
     mask, causal = _for_torch(q, k, mask, causal)
-    dim, value_dim = q.shape[-1], v.shape[-1]
-    if dim != value_dim:
-        scale = 1 / math.sqrt(dim) if scale is None else scale
-        q, k, v = (F.pad(t, (0, max(dim, value_dim) - t.shape[-1])) for t in (q, k, v))
-    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
-    return output[..., :value_dim]
+    return _with_equal_sizes(q, k, v, scale, attn_mask=mask, is_causal=causal)
 
 
 def grouped_attention(
@@ -52,12 +44,10 @@ def grouped_attention(
     alike = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
     if alike and (not causal or q_len == 1):
         rows = q.reshape(batch, groups, heads // groups * q_len, -1)
-        output = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
+        output = _with_equal_sizes(rows, k, v, scale, attn_mask=mask)
         return output.reshape(batch, heads, q_len, -1)
     mask, causal = _for_torch(q, k, mask, causal)
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True
-    )
+    return _with_equal_sizes(q, k, v, scale, attn_mask=mask, is_causal=causal, enable_gqa=True)
 
 
 def _for_torch(
@@ -67,3 +57,17 @@ def _for_torch(
     if causal and (mask is not None or q.shape[-2] != k.shape[-2]):
         return allowed_keys(q, k, mask, causal), False
     return mask, causal
+
+
+def _with_equal_sizes(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, **options: Any
+) -> torch.Tensor:
+    """torch's fused attention; where keys and values differ in size, zeros fill up the smaller.
+
+    The CPU's kernel wants them equal: without it all N² scores are made, and kept.
+    """
+    dim, value_dim = q.shape[-1], v.shape[-1]
+    if dim != value_dim:
+        scale = 1 / math.sqrt(dim) if scale is None else scale
+        q, k, v = (F.pad(t, (0, max(dim, value_dim) - t.shape[-1])) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, scale=scale, **options)[..., :value_dim]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import allowed_keys
+from bakeoff.plugins.attention._fused import fused_attention
 
 __all__ = ["attention_with_prefix", "prefix_allowed"]
 
@@ -36,7 +37,6 @@ def attention_with_prefix(
     if causal and mask is None and q.shape[2] == k.shape[2]:
         # M queries more make it square, and torch's upper-left causal mask the right one.
         rows = F.pad(q, (0, 0, size, 0))
-        output = F.scaled_dot_product_attention(rows, all_k, all_v, is_causal=True, scale=scale)
-        return output[:, :, size:]
+        return fused_attention(rows, all_k, all_v, None, True, scale)[:, :, size:]
     allowed = prefix_allowed(size, q, k, mask, causal)
-    return F.scaled_dot_product_attention(q, all_k, all_v, attn_mask=allowed, scale=scale)
+    return fused_attention(q, all_k, all_v, allowed, False, scale)

@@ -26,6 +26,7 @@ from bakeoff.suites.verdicts import (
     brief,
     is_alone,
     record_of,
+    right_if,
     status_of,
     usual_pattern,
 )
@@ -68,7 +69,7 @@ def measure(job: Job) -> Iterator[Record]:
         variant = job.catalog[cells[0].variant]
         for cell in cells:
             job.announce(cell)
-            reason = _why_not(variant, cell)
+            reason = why_not(variant, cell.forward, cell.case)
             if reason:
                 yield whole_cell(cell, Status.UNSUPPORTED, reason)
             elif case[1] == "gradcheck":
@@ -83,12 +84,6 @@ def measure(job: Job) -> Iterator[Record]:
                     yield whole_cell(cell, status_of(error), brief(error))
 
 
-def _why_not(variant: Variant, cell: Cell) -> str | None:
-    if variant.declared("differentiable", True) is False:
-        return "the variant declares that it is not differentiable"
-    return why_not(variant, cell.forward, cell.case)
-
-
 def _error(cell: Cell, variant: Variant, oracle: Oracle) -> Record:
     """The worst of all leaves: inputs, parameters, the branch's weight."""
     worst = oracle.judge(variant.forward(cell.forward).fn)[0]
@@ -99,12 +94,16 @@ def _error(cell: Cell, variant: Variant, oracle: Oracle) -> Record:
 
 
 def _gradcheck(variant: Variant, cell: Cell) -> Verdict:
-    """The backward against differences of the forward, in float64."""
+    """The backward against differences of the forward, in float64.
+
+    Where the variant declares that it is not differentiable they must differ.
+    """
     arguments = arguments_for(variant, cell.case).requiring_grad()
     leaves = arguments.leaves()
     if not leaves:
         raise Unsupported("nothing to differentiate")
     fn = variant.forward(cell.forward).fn
+    declared = variant.declared("differentiable", True)
 
     def call(*tensors: torch.Tensor) -> torch.Tensor:
         return arguments.replacing(dict(zip(leaves, tensors, strict=True))).call(fn)
@@ -112,8 +111,10 @@ def _gradcheck(variant: Variant, cell: Cell) -> Verdict:
     try:
         torch.autograd.gradcheck(call, tuple(leaves.values()))
     except GradcheckError as error:
-        return Verdict(Status.WRONG, reason=brief(error))
-    return Verdict(Status.OK)
+        if declared:
+            return Verdict(Status.WRONG, reason=brief(error))
+        return Verdict(Status.OK, reason=f"not the derivative, as declared: {brief(error)}")
+    return right_if(declared, "declared not differentiable, but it is the derivative")
 
 
 @hookimpl
