@@ -207,10 +207,12 @@ class _Banded(torch.autograd.Function):
         return output, total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any, d_output: torch.Tensor | None, d_total: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
+        # once_differentiable would say nothing where the loss is linear, and give no gradient.
+        if torch.is_grad_enabled():
+            raise RuntimeError("attention within a band has no second derivative")
         q, k, v, bias, hidden, output, total = ctx.saved_tensors
         block, width = bias.shape[1:]
         alone = _is_hidden(total)
