@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import bakeoff
-from bakeoff import Catalog, Shape
+from bakeoff import Case, Catalog, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.tensors import why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 ATTENTION = CATALOG.select(kind="attention")
@@ -26,6 +27,13 @@ over_connections = pytest.mark.parametrize(
 )
 
 Tensor = torch.Tensor
+
+
+def runnable(variant: Variant) -> list[str]:
+    """Forwards that can run at all on this machine's CPU, at an ordinary size."""
+    shape = usual_heads(variant, Shape(2, 4, 4, 32, 32, 16, 16))
+    case = Case(kind="attention", shape=shape, pattern="self", options=variant.options)
+    return [name for name in variant.forwards if why_not(variant, name, case) is None]
 
 
 def drawn(q_len: int = 7, k_len: int = 11, seed: int = 0, dim: int = 6) -> tuple[Tensor, ...]:
@@ -174,7 +182,7 @@ def test_one_key_gives_its_value(variant: Variant) -> None:
     if not variant.declared("row_stochastic"):
         pytest.skip("its output is no mean of values")
     q, k, v = drawn_for(variant, 1, 1)
-    for forward in variant.forwards:
+    for forward in runnable(variant):
         found = made(variant, forward)(q, k, v, **beside(variant, q, k))
         torch.testing.assert_close(found, v.expand_as(q))
 
@@ -219,7 +227,7 @@ def test_nothing_beyond_the_window_is_reached(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize(
     ("variant", "name"),
-    [(v, f) for v in ATTENTION for f in v.forwards if f != "reference"],
+    [(v, f) for v in ATTENTION for f in runnable(v) if f != "reference"],
     ids=lambda value: getattr(value, "name", value),
 )
 @settings(max_examples=12, deadline=None)
@@ -247,10 +255,10 @@ def test_any_shape(
         mask = torch.rand(2, 1, 1, k_len, generator=torch.Generator().manual_seed(seed)) < 0.5
     arguments = {"mask": mask, "causal": causal, **beside(variant, q, k)}
     try:
-        expected = made(variant, dim=dim)(q, k, v, **arguments)
+        found = made(variant, name, dim=dim)(q, k, v, **arguments)
     except bakeoff.UnsupportedError:
         reject()  # another example; where none is supported hypothesis complains
-    found = made(variant, name, dim=dim)(q, k, v, **arguments)
+    expected = made(variant, dim=dim)(q, k, v, **arguments)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
@@ -304,6 +312,6 @@ def test_the_branch_is_called_once(variant: Variant) -> None:
 @over_connections
 def test_a_branch_of_zeros(variant: Variant) -> None:
     x, _ = rows()
-    for forward in variant.forwards:
+    for forward in runnable(variant):
         found = connected(variant.name, forward)(x, torch.zeros_like)
         assert torch.equal(found, x) == variant.declared("identity_path")
