@@ -49,7 +49,7 @@ def test_presets_grow(catalog: Catalog) -> None:
     [
         ({"kinds": ("attention",)}, "kind", {"attention"}),
         ({"variants": ("swish",)}, "variant", {"silu"}),
-        ({"tags": ("local",)}, "variant", {"sliding_window"}),
+        ({"tags": ("bilinear",)}, "variant", {"general"}),
         ({"forwards": ("sdpa",)}, "forward", {"sdpa"}),
         ({"kinds": ("attention",), "patterns": ("decode", "self")}, "pattern", {"decode", "self"}),
         ({"seq_lens": (7,)}, "seq_len", {7}),

@@ -16,6 +16,7 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Record, Status
 from bakeoff.suites.selection import selection_for
 from bakeoff.suites.spec import suites_of
+from bakeoff.suites.tensors import why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 over_variants = pytest.mark.parametrize("variant", CATALOG.values(), ids=list(CATALOG))
@@ -39,7 +40,9 @@ def require_right(variant: Variant, records: list[Record]) -> None:
     assert not bad, "\n".join(bad)
     assert all(r.reason for r in records if r.status == Status.UNSUPPORTED)
     measured = {r.cell.forward for r in records if r.status == Status.OK}
-    assert measured == set(variant.forwards)
+    # A forward may refuse a machine without a GPU; all that it takes here is measured.
+    taken = {r.cell.forward for r in records if not why_not(variant, r.cell.forward, r.cell.case)}
+    assert measured == taken >= {"reference"}
 
 
 @over_variants
@@ -77,6 +80,12 @@ def test_memory(variant: Variant) -> None:
     records = records_of(variant, "memory", "quick", seq_lens=(64,))
     require_right(variant, records)
     saved = {r.cell.forward: r.value for r in records if r.metric == "saved_bytes"}
+<<<<<<< HEAD
     assert set(saved) == set(variant.forwards)
     measured = [r.value for r in records if r.status == Status.OK]
     assert all(value is not None and value >= 0 for value in measured)
+=======
+    assert "reference" in saved
+    run = [r for r in records if r.status == Status.OK]
+    assert all(r.value is not None and r.value >= 0 for r in run)
+>>>>>>> family-a

@@ -68,8 +68,8 @@ def sdpa(
 
 def _turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     even = x.shape[-1] // 2 * 2
-    wide = x[..., :even].to(torch.promote_types(x.dtype, torch.float32))
-    pairs = torch.view_as_complex(wide.reshape(*wide.shape[:-1], -1, 2))
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    pairs = torch.complex(wide[..., 0:even:2], wide[..., 1:even:2])
     turns = torch.polar(torch.ones_like(angles), angles).to(pairs.dtype)
     turned = torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
     return turned if even == x.shape[-1] else torch.cat([turned, x[..., even:]], -1)

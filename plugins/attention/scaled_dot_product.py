@@ -17,6 +17,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._flex import flex_attention, flex_refuses
 from bakeoff.plugins.attention._fused import fused_attention
 from bakeoff.plugins.attention._tiles import tiled_attention
 
@@ -63,6 +64,19 @@ def tiled(
     return tiled_attention(q, k, v, mask, causal, scale)
 
 
+def flex(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """torch's FlexAttention, compiled: it leaves out the blocks that a mask hides."""
+    return flex_attention(q, k, v, mask, causal, scale)
+
+
 @hookimpl
 def bakeoff_variants() -> Iterable[Attention]:
     """Scaled dot-product attention."""
@@ -72,6 +86,7 @@ def bakeoff_variants() -> Iterable[Attention]:
             "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
             "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=pair_flops),
             "tiled": Forward(tiled, complexity="N^2", memory="N", flops=pair_flops),
+            "flex": Forward(flex, supports=flex_refuses, complexity="N^2", memory="N"),
         },
         metadata=Metadata(
             title="Scaled dot-product attention",

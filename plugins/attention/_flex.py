@@ -1,0 +1,75 @@
+"""torch's FlexAttention under the conventions of the registry."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from bakeoff import Case
+
+__all__ = ["flex_attention", "flex_refuses"]
+
+#: Triton's products of matrices need at least so many features.
+LEAST_DIM = 16
+
+
+def flex_refuses(case: Case) -> str | None:
+    """None where FlexAttention can run the case, else the reason."""
+    shape = case.attention_shape
+    if not case.device.startswith("cuda"):
+        return "on the CPU FlexAttention has no backward and compiles for half a minute"
+    if case.dtype == "float64":
+        return "FlexAttention has no float64 on a GPU"
+    if min(shape.head_dim, shape.value_dim) < LEAST_DIM:
+        return f"FlexAttention needs heads of at least {LEAST_DIM} features"
+    return None
+
+
+def flex_attention(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float | None,
+) -> torch.Tensor:
+    """softmax(q kᵀ · scale) v; blocks in which nothing may be attended to are left out."""
+    attention, block_mask = _compiled()
+    blocks = None
+    if causal or mask is not None:
+        (batch, heads, q_len, _), k_len = q.shape, k.shape[2]
+        whole = None if mask is None else mask.expand(batch, heads, q_len, k_len)
+        sizes = (None, None) if whole is None else (batch, heads)
+        visible = _visible(whole, causal, k_len - q_len)
+        blocks = block_mask(visible, *sizes, q_len, k_len, device=q.device)
+    output: torch.Tensor = attention(q, k, v, block_mask=blocks, scale=scale)
+    return output
+
+
+def _visible(mask: torch.Tensor | None, causal: bool, offset: int) -> Callable[..., Any]:
+    """Whether query i of a head may attend to key j, as FlexAttention asks it."""
+
+    def lower(b: Any, h: Any, i: Any, j: Any) -> Any:
+        return j <= i + offset
+
+    def given(b: Any, h: Any, i: Any, j: Any) -> Any:
+        assert mask is not None
+        return mask[b, h, i, j]
+
+    def both(b: Any, h: Any, i: Any, j: Any) -> Any:
+        return lower(b, h, i, j) & given(b, h, i, j)
+
+    if mask is None:
+        return lower
+    return both if causal else given
+
+
+@functools.cache
+def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compiled at the first call: uncompiled, either of them would make all N² numbers."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    return torch.compile(flex_attention), torch.compile(create_block_mask)
