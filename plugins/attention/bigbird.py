@@ -193,12 +193,13 @@ def supports(case: Case) -> str | None:
 
 
 def flops(case: Case) -> float:
-    """Two products of every query with three blocks, two global ones and the links; of the queries
-    of both global blocks with every key.
+    """Two products of every query with three blocks, two global ones and the links (a causal one
+    sees two and one); of the queries of both global blocks with every key.
     """
     shape = case.attention_shape
     size = int(case.options["block_size"])
-    keys = min(shape.k_len, size * (5 + int(case.options["random_blocks"]) - int(case.causal)))
+    blocks = int(case.options["random_blocks"]) + (3 if case.causal else 5)
+    keys = min(shape.k_len, size * blocks)
     pairs = shape.q_len * keys + min(2 * size, shape.q_len) * (shape.k_len - keys)
     return 2.0 * shape.batch * shape.heads * pairs * (shape.head_dim + shape.value_dim)
 
