@@ -212,8 +212,12 @@ class Attention(Variant):
 
     Args:
         grouped: Whether kv_heads may be fewer than heads.
-        recurrence: ``(q, k, v, state=None, **same) -> (o, state)`` for any length; splitting a
-            sequence anywhere changes nothing.
+        recurrence: ``(q, k, v, state=None, **same) -> (o, state)``, causal, for any length, with
+            ``same`` as for a forward. Splitting a sequence anywhere changes neither outputs nor
+            gradients nor the last state, which holds tensors in any nesting and is never changed
+            in place. Of the inputs those are split with q, k and v that have at least three
+            dimensions, the third of size k_len. A mask over keys, (B, 1, 1, Nk), is split too; a
+            recurrence that can't obey one raises UnsupportedError with the reason.
     """
 
     kind: ClassVar[str] = "attention"

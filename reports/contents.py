@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.reports.maps import Picture, pictures_of
 from bakeoff.reports.rows import JUDGING, Row, chosen, rows_of
 from bakeoff.reports.tables import Table, tables_of
 from bakeoff.reports.verdicts import (
@@ -45,6 +46,7 @@ class Kind:
         checks: Probes, properties and identities.
         failures: The rows with a status that is no answer.
         unsupported: The rows of what a variant says that it can't do.
+        pictures: Who attends to whom.
         wrong: Labels that are not ranked, with what is wrong.
     """
 
@@ -57,6 +59,7 @@ class Kind:
     checks: Mapping[str, Checks]
     failures: list[Row]
     unsupported: list[Row]
+    pictures: list[Picture]
     wrong: Mapping[str, str]
 
 
@@ -144,6 +147,7 @@ def _kind(name: str, rows: Sequence[Row], wrong: Mapping[str, str]) -> Kind:
         checks_of(rows),
         [row for row in rows if row.failed],
         [row for row in rows if row.status == "unsupported"],
+        pictures_of(rows),
         {label: reason for label, reason in wrong.items() if label in labels},
     )
 

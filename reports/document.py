@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 
 from bakeoff.reports.contents import Contents, Kind, Place
 from bakeoff.reports.failures import failures_of, refusals_of
+from bakeoff.reports.maps import Picture
 from bakeoff.reports.tables import Entry, Leaders, Table, leaders
 from bakeoff.reports.units import human, interval, number, spread
 from bakeoff.reports.verdicts import Verdict
 from bakeoff.reports.words import describe, plural, varying
 
-__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Text", "document"]
+__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Maps", "Text", "document"]
 
 METRICS = {
     "ratio": "Ratio",
@@ -74,7 +75,16 @@ class Chart:
     table: Table
 
 
-Block = Heading | Text | Items | Grid | Chart
+@dataclass(frozen=True)
+class Maps:
+    """Who attends to whom under a heading, where pictures can be shown; else left out."""
+
+    heading: Heading
+    text: Text
+    pictures: tuple[Picture, ...]
+
+
+Block = Heading | Text | Items | Grid | Chart | Maps
 
 
 def document(contents: Contents, *, wide: bool) -> Iterator[Block]:
@@ -142,6 +152,7 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
     for kind in place.kinds:
         yield Heading(2, kind.name.capitalize())
         yield from _verdicts(kind.verdicts, kind)
+        yield from _maps(kind)
         yield from _measured("Speed", kind.speed, wide)
         yield from _measured("Memory", kind.memory, wide)
         yield from _measured("Further measurements", kind.others, wide)
@@ -238,6 +249,17 @@ def _failed_checks(kind: Kind, label: str) -> str:
     found = [checks.count(label) for checks in kind.checks.values()]
     made = sum(count.made for count in found)
     return f"{sum(count.failed for count in found)}/{made}" if made else "-"
+
+
+def _maps(kind: Kind) -> Iterator[Block]:
+    if kind.pictures:
+        told = (
+            "One example with random tensors, not training: queries down, keys across. The deeper, "
+            "the farther the output of a query moves with the value of a key, as a share of the "
+            "most in its row; blank is no influence at all. An option that would not show at this "
+            "length is smaller, as told.",
+        )
+        yield Maps(Heading(3, "Who attends to whom"), Text(told), tuple(kind.pictures))
 
 
 def _measured(title: str, tables: Sequence[Table], wide: bool) -> Iterator[Block]:

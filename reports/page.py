@@ -7,9 +7,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from importlib import resources
+from itertools import groupby
 
 from bakeoff.reports.charts import chart
-from bakeoff.reports.document import Block, Chart, Code, Grid, Heading, Items, Text
+from bakeoff.reports.document import Block, Chart, Code, Grid, Heading, Items, Maps, Text
+from bakeoff.reports.maps import Picture, figure
 
 __all__ = ["page"]
 
@@ -68,7 +70,16 @@ def _body(blocks: list[Block]) -> Iterator[str]:
             case Grid():
                 folded = block.title and (after_chart or len(block.rows) > _MOST_ROWS)
                 yield _folded(block) if folded else _table(block)
+            case Maps(heading, text, pictures):
+                yield f'<h{heading.level} id="b{i}">{html.escape(heading.text)}</h{heading.level}>'
+                yield f"<p>{_spans(text.pieces)}</p>"
+                yield f'<div class="maps">{"".join(_figures(pictures))}</div>'
         after_chart = isinstance(block, Chart)
+
+
+def _figures(pictures: Iterable[Picture]) -> Iterator[str]:
+    for variant, own in groupby(pictures, key=lambda picture: picture.variant):
+        yield figure(variant, own)
 
 
 def _folded(grid: Grid) -> str:
@@ -102,9 +113,10 @@ def _spans(pieces: Iterable[str]) -> str:
 
 def _contents(blocks: list[Block]) -> str:
     """Links to the headings of the second and third level."""
+    headings = [block.heading if isinstance(block, Maps) else block for block in blocks]
     links = [
         f'<a class="h{block.level}" href="#b{i}">{html.escape(block.text)}</a>'
-        for i, block in enumerate(blocks)
+        for i, block in enumerate(headings)
         if isinstance(block, Heading) and block.level in (2, 3)
     ]
     return "".join(links)

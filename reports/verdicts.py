@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bakeoff.reports.maps import METRIC
 from bakeoff.reports.rows import JUDGING, Row, plain
 from bakeoff.suites.records import CELL_METRIC
 
@@ -118,7 +119,7 @@ def checks_of(rows: Iterable[Row]) -> dict[str, Checks]:
     """The probes, the declared properties and the identities."""
     sorts: dict[str, list[Row]] = {"probes": [], "properties": [], "identities": []}
     for row in rows:
-        if row.axes["suite"] != "accuracy" or row.metric in (*ERRORS, *SIZES, CELL_METRIC):
+        if row.axes["suite"] != "accuracy" or row.metric in (*ERRORS, *SIZES, METRIC, CELL_METRIC):
             continue
         if row.metric.startswith("property_"):
             sorts["properties"].append(row)

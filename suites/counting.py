@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Variant
@@ -33,11 +33,13 @@ class Count:
             what any fused kernel must move.
         peak_bytes: The most that was held at once above the arguments, but for scratch memory
             within kernels.
+        largest_bytes: The largest tensor that it made, as it lies in memory: views make none.
     """
 
     flops: float
     moved_bytes: float
     peak_bytes: int
+    largest_bytes: int
 
 
 def counted(variant: Variant, forward: str, case: Case) -> Count:
@@ -61,7 +63,7 @@ def counted(variant: Variant, forward: str, case: Case) -> Count:
         ):
             held = call()
         del held
-    return Count(float(flops.get_total_flops()), float(memory.moved), memory.peak)
+    return Count(float(flops.get_total_flops()), float(memory.moved), memory.peak, memory.largest)
 
 
 def will_not_fit(variant: Variant, forward: str, case: Case) -> str | None:
@@ -119,7 +121,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = self.moved = 0
+        self.live = self.peak = self.moved = self.largest = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -134,6 +136,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for storage in made:
             self._known.add(storage)
             self.live += storage.nbytes()
+            self.largest = max(self.largest, storage.nbytes())
             weakref.finalize(storage, self._released, storage.nbytes())
         self.peak = max(self.peak, self.live)
         return out
@@ -162,9 +165,15 @@ def _matrix_vector_flops(matrix: Any, *_: Any, **__: Any) -> int:
     return int(2 * matrix[0] * matrix[1])
 
 
+def _added_product_flops(_: Any, one: Any, other: Any, **__: Any) -> int:
+    """torch counts a product that is added to something, and not one that is added in place."""
+    return int(bmm_flop(one, other))
+
+
 _UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
     torch.ops.aten.mv: _matrix_vector_flops,
+    torch.ops.aten.baddbmm_: _added_product_flops,
 }
 
 

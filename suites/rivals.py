@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UsageError
+from bakeoff.registry.shapes import Shape
+from bakeoff.registry.variants import Attention
 from bakeoff.suites.calls import Call
 from bakeoff.suites.counting import will_not_fit
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -57,11 +59,17 @@ def prepared(catalog: Catalog, cell: Cell) -> Call | Record:
 
 
 def baseline_for(catalog: Catalog, cell: Cell, label: str) -> Call | str:
-    """The baseline on the case of ``cell``; or why there is none."""
+    """The baseline on the case of ``cell``; or why there is none.
+
+    A baseline that can't share key heads gets as many as it has heads: that is what sharing saves.
+    """
     name, _, forward = label.partition(":")
     if name not in catalog:
         return f"the baseline {label} is not registered"
-    case = replace(cell.case, options=dict(catalog[name].options))
+    baseline, shape = catalog[name], cell.case.shape
+    if isinstance(baseline, Attention) and isinstance(shape, Shape) and not baseline.grouped:
+        shape = replace(shape, kv_heads=shape.heads)
+    case = replace(cell.case, shape=shape, options=dict(baseline.options))
     found = prepared(catalog, replace(cell, variant=name, forward=forward, case=case))
     if isinstance(found, Record):
         return f"the baseline {label} does not run here: {found.reason}"

@@ -12,7 +12,7 @@ from bakeoff.registry.binding import resolve_options, takes
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
-from bakeoff.registry.variants import Variant
+from bakeoff.registry.variants import Attention, Variant
 from bakeoff.suites.grids import NO_GRID, ON_GRIDS, grid_of, positions
 from bakeoff.suites.records import Cell
 
@@ -24,6 +24,7 @@ __all__ = [
     "Selection",
     "expand",
     "selection_for",
+    "usual_heads",
 ]
 
 #: Axes that take one of a few values.
@@ -55,7 +56,8 @@ class Selection:
             ``8x12+4x6`` (see :func:`bakeoff.suites.grids.grid_of`); other variants ignore it.
         batches: Batch sizes.
         heads: Numbers of heads.
-        kv_heads: Numbers of key and value heads; empty takes as many as heads.
+        kv_heads: Numbers of key and value heads; empty takes as many as heads, and fewer where
+            the variant is grouped (see :func:`usual_heads`).
         head_dims: Sizes of a head.
         features: Sizes of a row, for activations and connections.
         dtypes: Names of torch dtypes.
@@ -322,6 +324,23 @@ def _with_allowed_pattern(variant: Variant, selection: Selection) -> Selection:
     return replace(selection, patterns=(*selection.patterns, allowed[0]))
 
 
+def usual_heads(variant: Variant, shape: Shape) -> Shape:
+    """The shape with the key heads that a variant is measured with, where no number is asked for.
+
+    As many as in ``shape``; where the variant is grouped, the most that are fewer and that its
+    reference supports.
+    """
+    if not (isinstance(variant, Attention) and variant.grouped):
+        return shape
+    for kv_heads in range(shape.heads - 1, 0, -1):
+        if shape.heads % kv_heads == 0:
+            fewer = replace(shape, kv_heads=kv_heads)
+            case = Case(kind=variant.kind, shape=fewer, pattern="self", options=variant.options)
+            if variant.forward("reference").why_not(case) is None:
+                return fewer
+    return shape
+
+
 def _attention_shapes(
     variant: Variant, selection: Selection
 ) -> Iterator[tuple[str | None, Shape | FeatureShape]]:
@@ -333,16 +352,19 @@ def _attention_shapes(
         selection.heads,
         selection.head_dims,
     ):
-        for kv_heads in selection.kv_heads or (heads,):
-            lengths = _lengths(pattern, n, selection.kv_lens)
-            for (q_len, k_len), name in itertools.product(lengths, grids):
-                grid = grid_of(name, k_len)
-                if grid and pattern in ON_GRIDS:
-                    k_len = positions(grid)
-                    q_len = k_len if pattern == "self" else q_len
-                elif grid:
-                    continue
-                yield pattern, Shape(batch, heads, kv_heads, q_len, k_len, dim, dim, grid)
+        lengths = _lengths(pattern, n, selection.kv_lens)
+        for (q_len, k_len), name in itertools.product(lengths, grids):
+            grid = grid_of(name, k_len)
+            if grid and pattern not in ON_GRIDS:
+                continue
+            if grid:
+                k_len = positions(grid)
+                q_len = k_len if pattern == "self" else q_len
+            shape = Shape(batch, heads, heads, q_len, k_len, dim, dim, grid)
+            if not selection.kv_heads:
+                yield pattern, usual_heads(variant, shape)
+            for kv_heads in selection.kv_heads:
+                yield pattern, replace(shape, kv_heads=kv_heads)
 
 
 def _lengths(pattern: str, n: int, kv_lens: tuple[int, ...]) -> list[tuple[int, int]]:

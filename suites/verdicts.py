@@ -13,6 +13,7 @@ from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Forward, Variant
 from bakeoff.suites.grids import positions
 from bakeoff.suites.records import Cell, Record, Status
+from bakeoff.suites.selection import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roundoff, why_not
 
 __all__ = [
@@ -101,6 +102,7 @@ class Subject:
         if self.is_attention:
             pattern = pattern or usual_pattern(self.variant)
             shape = _on_grid(pattern, **sizes) if self.grid else replace(ATTENTION, **sizes)
+            shape = usual_heads(self.variant, shape)
         else:
             shape = replace(FEATURES, **sizes)
         case = Case(

@@ -13,6 +13,7 @@ import pytest
 from synthetic import write_results
 
 import bakeoff
+from bakeoff.registry.metadata import SECTIONS
 
 LEAK = """
 from bakeoff import Attention, Metadata, hookimpl, masked_softmax
@@ -76,12 +77,39 @@ def test_version(tmp_path: Path) -> None:
 
 def test_list(tmp_path: Path, catalog: bakeoff.Catalog) -> None:
     told = bakeoff_cli("list", cwd=tmp_path).stdout.splitlines()
-    assert [line.split()[0] for line in told[2:]] == list(catalog)
+    assert {line.split()[0] for line in told if line.strip()} >= set(catalog)
+    assert max(map(len, told)) <= 80
     listed = json.loads(bakeoff_cli("list", "--json", "--tag", "gated", cwd=tmp_path).stdout)
     assert [entry["name"] for entry in listed] == [v.name for v in catalog.select(tags=["gated"])]
     entry = next(entry for entry in listed if entry["name"] == "swiglu")
     assert entry["forwards"] == list(catalog["swiglu"].forwards)
     assert entry["origin"] == "bakeoff.plugins.activations.swiglu"
+    assert entry["section"] is None
+
+
+def test_list_by_section(tmp_path: Path, catalog: bakeoff.Catalog) -> None:
+    told = bakeoff_cli("list", "--kind", "attention", cwd=tmp_path).stdout.splitlines()
+    found: dict[str, str] = {}
+    headings: list[str] = []
+    for line, under in zip(told, [*told[1:], ""], strict=True):
+        if under and set(under) == {"-"}:
+            headings.append(line.lower())
+        elif line.split(" ")[0] in catalog:
+            found[line.split(" ")[0]] = headings[-1]
+    attention = catalog.select(kind="attention")
+    assert found == {v.name: v.metadata.section or "other" for v in attention}
+    order = [section for section in (*SECTIONS["attention"], "other") if section in headings]
+    assert headings == order
+    entries = json.loads(bakeoff_cli("list", "--json", "--kind", "attention", cwd=tmp_path).stdout)
+    assert {e["name"]: e["section"] for e in entries} == {
+        v.name: v.metadata.section or None for v in attention
+    }
+
+
+def test_list_what_has_no_section(tmp_path: Path) -> None:
+    (tmp_path / "leak.py").write_text(LEAK)
+    told = bakeoff_cli("list", "--plugin", "leak.py", "--kind", "attention", cwd=tmp_path).stdout
+    assert "leaky_attention" in told[told.index("Other\n-----\n") :]
 
 
 def test_show_every_variant(catalog: bakeoff.Catalog) -> None:

@@ -17,6 +17,7 @@ from bakeoff import Catalog, Shape, UnsupportedError
 from bakeoff.registry.binding import draw, takes
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.grids import grid_of
+from bakeoff.suites.selection import usual_heads
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 ATTENTION = CATALOG.select(kind="attention")
@@ -33,6 +34,14 @@ def drawn(q_len: int = 7, k_len: int = 11, seed: int = 0, dim: int = 6) -> tuple
     generator = torch.Generator().manual_seed(seed)
     sizes = (q_len, k_len, k_len)
     return tuple(torch.randn(2, 3, n, dim, generator=generator, dtype=torch.float64) for n in sizes)
+
+
+def drawn_for(variant: Variant, *sizes: int) -> tuple[Tensor, ...]:
+    """The same, with as many key heads as the variant takes."""
+    q, k, v = drawn(*sizes)
+    shape = Shape(2, 3, 3, q.shape[2], k.shape[2], q.shape[3], v.shape[3])
+    kv_heads = usual_heads(variant, shape).kv_heads
+    return q, k[:, :kv_heads], v[:, :kv_heads]
 
 
 def made(
@@ -153,7 +162,7 @@ def test_the_order_of_keys_does_not_matter(variant: Variant) -> None:
         pytest.skip("it depends on places")
     if takes(variant, "grid"):
         pytest.skip("its keys have places on the grid")
-    q, k, v = drawn()
+    q, k, v = drawn_for(variant)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
     module = made(variant)
     torch.testing.assert_close(module(q, k[:, :, order], v[:, :, order]), module(q, k, v))
@@ -165,10 +174,10 @@ def test_the_order_of_keys_does_not_matter(variant: Variant) -> None:
 def test_one_key_gives_its_value(variant: Variant) -> None:
     if not variant.declared("row_stochastic"):
         pytest.skip("its output is no mean of values")
-    q, k, v = drawn(1, 1)
+    q, k, v = drawn_for(variant, 1, 1)
     grid = {"grid": ((1, 1),)} if takes(variant, "grid") else {}
     for forward in variant.forwards:
-        torch.testing.assert_close(made(variant, forward)(q, k, v, **grid), v)
+        torch.testing.assert_close(made(variant, forward)(q, k, v, **grid), v.expand_as(q))
 
 
 @pytest.mark.parametrize("name", ["dot_product", "scaled_dot_product", "general"])
@@ -235,7 +244,7 @@ def test_any_shape(
 ) -> None:
     grid = grid_of("square", k_len) if takes(variant, "grid") else None
     q_len = k_len if grid else q_len
-    q, k, v = drawn(q_len, k_len, seed, dim)
+    q, k, v = drawn_for(variant, q_len, k_len, seed, dim)
     generator = torch.Generator().manual_seed(seed)
     shape = Shape(2, 3, 3, q_len, k_len, dim, dim, grid)
     inputs = draw(variant, "inputs", shape, generator, variant.options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 from bakeoff import allowed_keys
 
-__all__ = ["fused_attention"]
+__all__ = ["fused_attention", "grouped_attention"]
 
 
 def fused_attention(
@@ -18,8 +20,50 @@ def fused_attention(
     causal: bool,
     scale: float | None,
 ) -> torch.Tensor:
-    """softmax(q kᵀ · scale) v, causal at the lower right, where torch's own is upper left."""
-    square = q.shape[-2] == k.shape[-2]
-    if causal and (mask is not None or not square):
-        mask, causal = allowed_keys(q, k, mask, causal), False
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    """softmax(q kᵀ · scale) v, causal at the lower right, where torch's own is upper left.
+
+    Where values and keys differ in size, zeros fill up the smaller: the CPU's fused kernel wants
+    them equal, and without it all N² scores are kept.
+    """
+    mask, causal = _for_torch(q, k, mask, causal)
+    dim, value_dim = q.shape[-1], v.shape[-1]
+    if dim != value_dim:
+        scale = 1 / math.sqrt(dim) if scale is None else scale
+        q, k, v = (F.pad(t, (0, max(dim, value_dim) - t.shape[-1])) for t in (q, k, v))
+    output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    return output[..., :value_dim]
+
+
+def grouped_attention(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, Hkv, Nk, D)
+    v: torch.Tensor,  # (B, Hkv, Nk, Dv)
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float | None,
+) -> torch.Tensor:
+    """Likewise with fewer key heads, each for a group of neighbouring query heads.
+
+    Keys and values are read where they lie, never repeated. Where all queries of a group see the
+    same keys they become the rows of one head, which reads its keys once: decoding with 32 heads
+    on one took a twentieth of the time so.
+    """
+    (batch, heads, q_len, _), groups = q.shape, k.shape[1]
+    alike = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
+    if alike and (not causal or q_len == 1):
+        rows = q.reshape(batch, groups, heads // groups * q_len, -1)
+        output = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
+        return output.reshape(batch, heads, q_len, -1)
+    mask, causal = _for_torch(q, k, mask, causal)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True
+    )
+
+
+def _for_torch(
+    q: torch.Tensor, k: torch.Tensor, mask: torch.Tensor | None, causal: bool
+) -> tuple[torch.Tensor | None, bool]:
+    """The same mask and ``causal`` as torch reads them: one or the other, and upper left."""
+    if causal and (mask is not None or q.shape[-2] != k.shape[-2]):
+        return allowed_keys(q, k, mask, causal), False
+    return mask, causal

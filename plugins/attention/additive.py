@@ -68,15 +68,21 @@ def blocked(
     q, k = q @ w_query.mT + bias, k @ w_key.mT
     if scale is not None:
         score_weight = score_weight * scale
-    allowed = allowed_keys(q, k, mask, causal)
+    q_len, k_len = q.shape[2], k.shape[2]
+    if mask is not None:
+        mask = mask.expand(*mask.shape[:-1], k_len)
     rows = max(1, BLOCK_ELEMENTS // max(1, k.numel()))
     blocks = []
-    for start in range(0, q.shape[2], rows):
-        visible = allowed
-        if allowed is not None and allowed.shape[-2] > 1:
-            visible = allowed[..., start : start + rows, :]
+    for start in range(0, q_len, rows):
         part = q[:, :, start : start + rows]
-        arguments = (part, k, v, score_weight, visible)
+        # The keys that the last query of the block sees, and so the block's own lower right.
+        keys = max(0, start + part.shape[2] + k_len - q_len) if causal else k_len
+        own = mask
+        if mask is not None:
+            every = mask.shape[-2] == 1 if mask.dim() > 1 else True
+            own = mask[..., :keys] if every else mask[..., start : start + rows, :keys]
+        allowed = allowed_keys(part, k[:, :, :keys], own, causal)
+        arguments = (part, k[:, :, :keys], v[:, :, :keys], score_weight, allowed)
         blocks.append(checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False))
     return torch.cat(blocks, 2)
 

@@ -18,6 +18,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.plugins.attention._tiles import tiled_attention
 
 
 def reference(
@@ -48,6 +49,20 @@ def sdpa(
     return fused_attention(q, k, v, mask, causal, scale)
 
 
+def tiled(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """A tile of scores at a time in plain torch, forward and backward: linear memory anywhere."""
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return tiled_attention(q, k, v, mask, causal, scale)
+
+
 @hookimpl
 def bakeoff_variants() -> Iterable[Attention]:
     """Scaled dot-product attention."""
@@ -56,6 +71,7 @@ def bakeoff_variants() -> Iterable[Attention]:
         forwards={
             "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
             "sdpa": Forward(sdpa, complexity="N^2", memory="N", flops=pair_flops),
+            "tiled": Forward(tiled, complexity="N^2", memory="N", flops=pair_flops),
         },
         metadata=Metadata(
             title="Scaled dot-product attention",

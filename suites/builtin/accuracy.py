@@ -15,10 +15,12 @@ from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Errors, Oracle
 from bakeoff.suites.identities import holds
+from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.recurrences import RECURRENCE_CHECKS
+from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (
@@ -67,8 +69,17 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
         for like in by_forward.values():
             for identity in variant.identities:
                 yield cell(like, shape, "float64", check="identity", identity=identity.name)
+        if getattr(variant, "recurrence", None) and getattr(shape, "grid", None) is None:
+            for like in by_dtype.values():
+                if like.forward == "reference":
+                    yield cell(like, shape, like.case.dtype, check="recurrence")
         if variant.metadata.properties and "reference" in by_forward:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
+    if variant.kind == "attention" and "reference" in by_forward:
+        for pattern in MAPPED:
+            shape = usual_heads(variant, PLAIN)
+            like = cell(by_forward["reference"], shape, "float64", check="map")
+            yield replace(like, case=replace(like.case, pattern=pattern, device="cpu", seed=0))
 
 
 def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureShape]:
@@ -76,7 +87,8 @@ def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureS
     if variant.kind != "attention":
         return [FEATURES]
     on_grid = {like.case.attention_shape.grid is not None for like in errors}
-    return [ON_GRID if grid else ATTENTION for grid in sorted(on_grid)]
+    shapes = [ON_GRID if grid else ATTENTION for grid in sorted(on_grid)]
+    return [usual_heads(variant, shape) for shape in shapes]
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -181,6 +193,24 @@ def _contract(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, probe.__name__, partial(probe, subject))
 
 
+def _recurrence(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    subject = _subject(catalog, cell)
+    for check in RECURRENCE_CHECKS:
+        yield record_of(cell, check.__name__, partial(check, subject))
+
+
+def _map(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    """Who attends to whom: how many pairs do, and the map itself in the remark."""
+
+    def check() -> Verdict:
+        found = attention_map(catalog[cell.variant], str(cell.case.pattern))
+        options = ", ".join(f"{name} = {value}" for name, value in found.options.items())
+        remark = "/".join(found.rows) + (f" with {options}" if options else "")
+        return Verdict(Status.OK, found.share, remark)
+
+    yield record_of(cell, "attended_share", check)
+
+
 def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     subject = _subject(catalog, cell)
     for name in subject.variant.metadata.properties:
@@ -204,7 +234,13 @@ def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
         yield record_of(cell, "identity_causal", check)
 
 
-_CHECKS = {"contract": _contract, "identity": _identity, "properties": _properties}
+_CHECKS = {
+    "contract": _contract,
+    "identity": _identity,
+    "map": _map,
+    "properties": _properties,
+    "recurrence": _recurrence,
+}
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import arguments_for, why_not
 from bakeoff.suites.verdicts import (
@@ -41,17 +41,18 @@ TINY_FEATURES = FeatureShape(batch=1, seq_len=3, features=6)
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
     """One job a variant: gradient errors by case, then one gradcheck for each forward."""
     cells = expand(NAME, VERSION, catalog, selection, directions=("training",))
-    for _, group in groupby(cells, key=lambda cell: cell.variant):
+    for name, group in groupby(cells, key=lambda cell: cell.variant):
         errors = [replace(cell, extra={"check": "error"}) for cell in group]
-        yield Job((*errors, *_gradchecks(catalog, errors)))
+        yield Job((*errors, *_gradchecks(catalog[name], errors)))
 
 
-def _gradchecks(catalog: Catalog, errors: list[Cell]) -> Iterator[Cell]:
+def _gradchecks(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
     likes = {(c.forward, _on_grid(c)): c for c in reversed(errors)}
     for (_, on_grid), cell in likes.items():
-        attention = cell.case.kind == "attention"
-        shape = (TINY_ON_GRID if on_grid else TINY_ATTENTION) if attention else TINY_FEATURES
-        pattern = usual_pattern(catalog[cell.variant]) if attention else None
+        attention = variant.kind == "attention"
+        tiny = usual_heads(variant, TINY_ON_GRID if on_grid else TINY_ATTENTION)
+        shape = tiny if attention else TINY_FEATURES
+        pattern = usual_pattern(variant) if attention else None
         case = replace(cell.case, shape=shape, pattern=pattern, dtype="float64", inputs="normal")
         yield replace(cell, case=case, extra={"check": "gradcheck"})
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakeoff.cli.options import listed, plugin_option, show_problems
+from bakeoff.registry.metadata import SECTIONS
 
 if TYPE_CHECKING:
     from bakeoff.registry.catalog import Catalog
     from bakeoff.registry.variants import Variant
 
 __all__ = ["variants"]
+
+WIDTH = 80
+_FORWARDS, _GAP = 24, "  "
 
 
 @click.command()
@@ -24,7 +31,7 @@ __all__ = ["variants"]
 def variants(
     kinds: tuple[str, ...], tags: tuple[str, ...], as_json: bool, plugins: tuple[str, ...]
 ) -> None:
-    """List the variants."""
+    """List the variants: name, title and forwards, by the sections of the textbook."""
     from bakeoff import load
 
     catalog = load(plugins)
@@ -33,17 +40,43 @@ def variants(
     if as_json:
         click.echo(json.dumps([_entry(catalog, variant) for variant in chosen], indent=1))
         return
-    click.echo(_table(chosen) if chosen else "No variant has these kinds and tags.")
+    if not chosen:
+        click.echo("No variant has these kinds and tags.")
+        return
+    click.echo("\n".join(_listing(chosen)).strip())
 
 
-def _table(chosen: tuple[Variant, ...]) -> str:
-    from tabulate import tabulate
+def _listing(chosen: tuple[Variant, ...]) -> Iterator[str]:
+    """The variants under headings: their kinds, and the textbook's sections in its order."""
+    widest = max(len(variant.name) for variant in chosen)
+    kinds = dict.fromkeys(variant.kind for variant in chosen)
+    for kind in kinds:
+        if len(kinds) > 1:
+            yield from ("", kind.capitalize(), "=" * len(kind))
+        for section, variants in _by_section(kind, chosen).items():
+            if section:
+                yield from ("", section.capitalize(), "-" * len(section))
+            for variant in variants:
+                yield from _lines(variant, widest)
 
-    rows = [
-        (variant.name, variant.kind, ", ".join(variant.forwards), variant.metadata.title)
-        for variant in chosen
-    ]
-    return str(tabulate(rows, ("name", "kind", "forwards", "title"), tablefmt="simple"))
+
+def _by_section(kind: str, chosen: Iterable[Variant]) -> dict[str, list[Variant]]:
+    """Those without a section come last, as others; a kind without sections has no heading."""
+    found: dict[str, list[Variant]] = {section: [] for section in SECTIONS[kind]}
+    for variant in chosen:
+        if variant.kind == kind:
+            other = "other" if SECTIONS[kind] else ""
+            found.setdefault(variant.metadata.section or other, []).append(variant)
+    return {section: variants for section, variants in found.items() if variants}
+
+
+def _lines(variant: Variant, widest: int) -> Iterator[str]:
+    """Name, title and forwards, the latter two broken within their columns."""
+    room = WIDTH - widest - 2 * len(_GAP)
+    title = textwrap.wrap(variant.metadata.title, room - _FORWARDS)
+    forwards = textwrap.wrap(", ".join(variant.forwards), _FORWARDS)
+    for name, left, right in zip_longest([variant.name], title, forwards, fillvalue=""):
+        yield f"{name:<{widest}}{_GAP}{left:<{room - _FORWARDS}}{_GAP}{right}".rstrip()
 
 
 def _entry(catalog: Catalog, variant: Variant) -> dict[str, Any]:
@@ -55,6 +88,7 @@ def _entry(catalog: Catalog, variant: Variant) -> dict[str, Any]:
         "summary": metadata.summary,
         "formula": metadata.formula,
         "aliases": list(metadata.aliases),
+        "section": metadata.section or None,
         "tags": list(metadata.tags),
         "forwards": list(variant.forwards),
         "options": dict(variant.options),

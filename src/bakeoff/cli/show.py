@@ -69,6 +69,9 @@ def _card(catalog: Catalog, variant: Variant) -> Iterator[str]:
     yield from _section("Identities, tested", (_identity(i) for i in variant.identities))
     if variant.approximates:
         yield from _section("Approximates", [variant.approximates])
+    yield from _section("Section of the textbook", [metadata.section])
+    if variant.kind == "attention":
+        yield from _maps(variant)
     yield from _section("Tags", [", ".join(metadata.tags)])
     if metadata.paper:
         paper = metadata.paper
@@ -126,6 +129,32 @@ def _forward(variant: Variant, name: str) -> str:
         notes.append("no backward")
     told = f" [{', '.join(notes)}]" if notes else ""
     return f"{name}: {doc}{told}" if doc else f"{name}{told}"
+
+
+def _maps(variant: Variant) -> Iterator[str]:
+    """Who attends to whom, queries down and keys across, computed from the reference."""
+    from bakeoff.reports.maps import Picture, shaded
+    from bakeoff.suites.maps import MAPPED, attention_map
+    from bakeoff.suites.verdicts import Unsupported, brief
+
+    yield from ("", "Who attends to whom")
+    yield from _paragraph(
+        "One example with random tensors, not training: queries down, keys across; blank is no "
+        "influence at all."
+    )
+    for pattern in MAPPED:
+        try:
+            found = attention_map(variant, pattern)
+        except Unsupported as answer:
+            yield from ("", *_paragraph(f"{pattern}: {answer}"))
+            continue
+        except Exception as error:  # the card is shown whatever the plugin raises
+            yield from ("", *_paragraph(f"{pattern}: {brief(error)}"))
+            continue
+        options = ", ".join(f"{name} = {value}" for name, value in found.options.items())
+        picture = Picture(variant.name, pattern, found.share, tuple(found.rows), options)
+        yield from ("", *_paragraph(picture.told), "")
+        yield from (f"  {line}".rstrip() for line in shaded(picture.rows))
 
 
 def _said(value: object) -> str:
