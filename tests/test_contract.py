@@ -80,12 +80,6 @@ def test_memory(variant: Variant) -> None:
     records = records_of(variant, "memory", "quick", seq_lens=(64,))
     require_right(variant, records)
     saved = {r.cell.forward: r.value for r in records if r.metric == "saved_bytes"}
-<<<<<<< HEAD
-    assert set(saved) == set(variant.forwards)
+    assert "reference" in saved  # others may not run on this machine
     measured = [r.value for r in records if r.status == Status.OK]
     assert all(value is not None and value >= 0 for value in measured)
-=======
-    assert "reference" in saved
-    run = [r for r in records if r.status == Status.OK]
-    assert all(r.value is not None and r.value >= 0 for r in run)
->>>>>>> family-a
