@@ -79,6 +79,32 @@ def require_same(
             assert errors.right, errors.explain()
 
 
+def require_same_of_one_source(
+    variant: str,
+    theirs: Callable[..., Tensor],
+    grid: tuple[tuple[int, int], ...] | None,
+    **options: Any,
+) -> None:
+    """The same in float32, for a layer that takes one sequence for queries, keys and values."""
+    chosen = ours(variant)
+    reference = chosen.forward("reference").fn
+    context = {"grid": grid} if grid else {}
+
+    def of_one_source(q: Tensor, k: Tensor, v: Tensor, **given: Any) -> Tensor:
+        return reference(q, q, q, **given, **context)
+
+    case = Case(
+        kind="attention",
+        shape=Shape(2, HEADS, HEADS, 96, 96, DIM, DIM, grid),
+        pattern="self",
+        options=options,
+    )
+    for measure in (output_of, gradients_of):
+        oracle = Oracle(chosen, case, measure, stirred, reference=of_one_source)
+        for errors in oracle.judge(theirs):
+            assert errors.right, errors.explain()
+
+
 def rows(x: Tensor) -> Tensor:
     """(B, H, N, D) as rows of features, (B, N, H·D)."""
     return x.transpose(1, 2).flatten(2)
@@ -237,23 +263,28 @@ def test_longformer_is_that_of_transformers(tokens: int) -> None:
         }  # fmt: skip
         return heads(functional_call(module, weights, (rows(q),), more)[0])
 
-    chosen = ours("longformer")
-    reference = chosen.forward("reference").fn
+    require_same_of_one_source("longformer", theirs, None, window=16, global_tokens=tokens)
 
-    def of_one_source(q: Tensor, k: Tensor, v: Tensor, **p: Any) -> Tensor:
-        """As its layer, which takes one sequence for queries, keys and values."""
-        return reference(q, q, q, **p)
 
-    case = Case(
-        kind="attention",
-        shape=Shape(2, HEADS, HEADS, 96, 96, DIM, DIM),
-        pattern="self",
-        options={"window": 16, "global_tokens": tokens},
-    )
-    for measure in (output_of, gradients_of):
-        oracle = Oracle(chosen, case, measure, stirred, reference=of_one_source)
-        for errors in oracle.judge(theirs):
-            assert errors.right, errors.explain()
+@pytest.mark.parametrize("shifted", [False, True])
+def test_swin_is_that_of_transformers(shifted: bool) -> None:
+    """In float32, in which it takes its softmax; what its layer adds is left out."""
+    package = peer("transformers.models.swin.modeling_swin")
+    given = package.SwinConfig(embed_dim=WIDTH, window_size=4, attn_implementation="eager")
+    layer = package.SwinLayer(given, WIDTH, (8, 12), HEADS, shift_size=2 if shifted else 0)
+    layer.layernorm_before = layer.layernorm_after = layer.mlp = nn.Identity()
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        setattr(layer.attention, name, nn.Identity())
+    kept: list[Tensor] = []
+    layer.drop_path.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+
+    def theirs(q: Tensor, k: Tensor, v: Tensor, *, position_bias: Tensor, **_: Any) -> Tensor:
+        table = position_bias.flatten(1).mT
+        name = "attention.relative_position_bias.relative_position_bias_table"
+        functional_call(layer, {name: table}, (rows(q), (8, 12)))
+        return heads(kept.pop())
+
+    require_same_of_one_source("swin", theirs, ((8, 12),), window=4, shifted=shifted)
 
 
 def test_bigbird_is_that_of_transformers() -> None:
