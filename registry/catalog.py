@@ -52,8 +52,8 @@ class Catalog(Mapping[str, Variant]):
         >>> catalog = bakeoff.load()
         >>> catalog["swish"] is catalog["silu"]
         True
-        >>> [variant.name for variant in catalog.select(kind="connection")]
-        ['plain', 'pre_norm', 'residual']
+        >>> [variant.name for variant in catalog.select(kind="activation", tags="mobile")]
+        ['hardsigmoid', 'hardswish', 'hardtanh', 'relu6']
         >>> catalog["relo"]
         Traceback (most recent call last):
         bakeoff.registry.errors.UnknownNameError: no variant is called 'relo'; did you mean relu?

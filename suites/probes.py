@@ -6,19 +6,17 @@ name of the metric. None needs an oracle but ``single``, ``prime`` and ``cross``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from bakeoff.registry.binding import draw
 from bakeoff.registry.global_state import GlobalStateError, guarded
-from bakeoff.registry.shapes import Shape
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.records import Status
+from bakeoff.suites.sensitivity import arguments_matter
 from bakeoff.suites.tensors import Arguments
-from bakeoff.suites.verdicts import Check, Subject, Unsupported, Verdict, right_if
+from bakeoff.suites.verdicts import Check, Subject, Unsupported, Verdict, largest_of, right_if
 
 __all__ = ["PROBES"]
 
@@ -27,8 +25,6 @@ LOUD = 100.0
 #: The size of extreme inputs; float16 ends at 65504.
 EXTREME = {"float16": 30.0}
 EXTREME_DEFAULT = 1e3
-#: What a forward or a declaration raises for a value that an option does not allow.
-_REFUSED = (RuntimeError, ValueError, ArithmeticError, LookupError)
 
 
 def mask_obeyed(subject: Subject) -> Verdict:
@@ -52,7 +48,7 @@ def mask_obeyed(subject: Subject) -> Verdict:
     before = subject.output(arguments)
     after = subject.output(_louder(arguments, hidden[:, None, :, None], generator))
     quiet = rows.expand(before.shape[:3]).to(before.device)
-    change = _largest(after[quiet] - before[quiet])
+    change = largest_of(after[quiet] - before[quiet])
     return right_if(
         change <= subject.slack(before),
         f"outputs change by {change:.3g} when keys and values behind the mask change",
@@ -72,7 +68,7 @@ def no_future_leak(subject: Subject) -> Verdict:
             first_hidden = last + 1 + k_len - q_len
             hidden = torch.arange(k_len)[:, None] >= first_hidden
             after = subject.output(_louder(arguments, hidden, _generator(subject)))
-            change = _largest(after[:, :, : last + 1] - before[:, :, : last + 1])
+            change = largest_of(after[:, :, : last + 1] - before[:, :, : last + 1])
             worst = max(worst, change)
             if change > subject.slack(before):
                 return Verdict(
@@ -97,11 +93,11 @@ def no_key(subject: Subject) -> Verdict:
     if not bool(output.isfinite().all()):
         return Verdict(Status.WRONG, reason="the output is not finite")
     after = subject.output(_louder(arguments, ~mask[:, 0, 0, :, None].unsqueeze(1), None))
-    change = _largest(after[-1] - output[-1])
+    change = largest_of(after[-1] - output[-1])
     if change > subject.slack(output):
         return Verdict(Status.WRONG, change, f"the output changes by {change:.3g} with k and v")
     if _is_pure(subject) and bool(output[-1].count_nonzero()):
-        largest = _largest(output[-1])
+        largest = largest_of(output[-1])
         return Verdict(Status.WRONG, largest, f"got outputs up to {largest:.3g}, expected zeros")
     return _finite_gradients(subject, arguments)
 
@@ -111,7 +107,7 @@ def non_contiguous(subject: Subject) -> Verdict:
     arguments = subject.arguments()
     expected = subject.output(arguments)
     strided = arguments.map(_strided)
-    change = _largest(subject.output(strided) - expected)
+    change = largest_of(subject.output(strided) - expected)
     return right_if(
         change <= subject.slack(expected),
         f"outputs change by {change:.3g} with inputs that are not contiguous",
@@ -195,7 +191,7 @@ def deterministic(subject: Subject) -> Verdict:
     arguments = subject.arguments()
     first, second = subject.output(arguments), subject.output(arguments)
     same = torch.equal(first, second)
-    return right_if(same, f"two calls differ by {_largest(first - second):.3g}")
+    return right_if(same, f"two calls differ by {largest_of(first - second):.3g}")
 
 
 def global_state_kept(subject: Subject) -> Verdict:
@@ -217,34 +213,12 @@ def batch_independent(subject: Subject) -> Verdict:
     for tensor in data.values():
         tensor[-1] = LOUD * torch.randn(tensor[-1].shape, generator=_generator(subject)).to(tensor)
     after = subject.output(arguments.replacing(data))
-    change = _largest(after[0] - before[0])
+    change = largest_of(after[0] - before[0])
     return right_if(
         change <= subject.slack(before[0]),
         f"the output of one example changes by {change:.3g} when another example changes",
         change,
     )
-
-
-def arguments_matter(subject: Subject) -> Verdict:
-    """Every argument changes the output, unless the metadata declares it unused."""
-    unused = subject.variant.metadata.unused
-    effect: dict[str, bool] = {}
-    # With noise and without: a branch that is dropped now has its effect when it is not.
-    for direction in ("training", "forward") if subject.forward.backward else ("forward",):
-        base = subject.arguments("", direction).off_start(subject.seed)
-        before = subject.output(base)
-        for name, alternatives in _alternatives(subject, base).items():
-            differs = any(_differs(subject, before, changed) for changed in alternatives)
-            differs = differs or _matters_elsewhere(subject, base, name)
-            effect[name] = differs or effect.get(name, False)
-    without_effect = [n for n, differs in effect.items() if not differs and n not in unused]
-    with_effect = [n for n, differs in effect.items() if differs and n in unused]
-    faults = []
-    if without_effect:
-        faults.append(f"no effect: {', '.join(without_effect)} (use it, or declare it unused)")
-    if with_effect:
-        faults.append(f"declared unused, but has an effect: {', '.join(with_effect)}")
-    return right_if(not faults, "; ".join(faults))
 
 
 _COMMON: tuple[Check, ...] = (
@@ -269,13 +243,6 @@ PROBES: Mapping[str, tuple[Check, ...]] = {
 
 def _generator(subject: Subject) -> torch.Generator:
     return torch.Generator().manual_seed(subject.seed + 1)
-
-
-def _largest(tensor: torch.Tensor) -> float:
-    """The largest absolute value; a NaN counts as infinitely large."""
-    if not tensor.numel():
-        return 0.0
-    return float(tensor.abs().nan_to_num(nan=torch.inf).max())
 
 
 def _strided(tensor: torch.Tensor) -> torch.Tensor:
@@ -314,115 +281,3 @@ def _as_reference(subject: Subject, pattern: str, **sizes: Any) -> Verdict:
     shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
     value = errors.ratio if errors.finite else None
     return right_if(errors.right, f"{shown}: {errors.explain()}", value)
-
-
-def _alternatives(subject: Subject, base: Arguments) -> dict[str, Iterator[Arguments]]:
-    """For each argument, arguments that differ in it alone."""
-    found: dict[str, Iterator[Arguments]] = {}
-    for name in subject.variant.options:
-        found[name] = _under_other_options(subject, base, name)
-    for group in ("data", "learned", "given", "fixed"):
-        for name, tensor in getattr(base, group).items():
-            if isinstance(tensor, torch.Tensor):
-                found[name] = _other_tensors(base, name, tensor)
-    if base.branch is not None:
-        found["branch"] = iter([base.replacing({"branch": -base.branch})])
-    if subject.is_attention:
-        if subject.grid:
-            found["grid"] = iter([_transposed(base)])
-        found["scale"] = iter([base.having(scale=0.03)])
-        if _can(subject, "causal_self"):
-            found["causal"] = iter([base.having(causal=True)])
-        if subject.forward.masks != "none":
-            mask = torch.ones(1, 1, 1, base.data["k"].shape[2], dtype=torch.bool)
-            mask[..., 1::2] = False
-            found["mask"] = iter([base.having(mask=mask.to(subject.device))])
-    return found
-
-
-def _transposed(base: Arguments) -> Arguments:
-    grid = tuple((width, height) for height, width in base.context["grid"])
-    return replace(base, context={**base.context, "grid": grid})
-
-
-def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterator[Arguments]:
-    """The same arguments with another value of an option, and what is declared under it.
-
-    Parameters are drawn again; inputs and noise only where their size depends on the option.
-    """
-    shape = subject.case().shape
-    size = shape if isinstance(shape, Shape) else shape.features
-    known, first = dict(base.tensors()), next(iter(base.data.values()))
-    for value in _other_values(base.plain[name]):
-        options = {n: base.plain[n] for n in subject.variant.options} | {name: value}
-        generator = torch.Generator().manual_seed(subject.seed)
-        try:
-            drawn = draw(subject.variant, "parameters", size, generator, options)
-            for source in ("inputs", "noise"):
-                for other, tensor in draw(subject.variant, source, size, None, options).items():
-                    if other in known and tensor.shape != known[other].shape:
-                        drawn[other] = tensor
-        except _REFUSED:
-            continue
-        like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
-        yield base.replacing(like).off_start(subject.seed).having(**{name: value})
-
-
-def _matters_elsewhere(subject: Subject, base: Arguments, name: str) -> bool:
-    """Whether an argument has an effect under another value of an option.
-
-    A window that spans the small sizes hides what is said of the keys beyond it.
-    """
-    for other in subject.variant.options:
-        for elsewhere in _under_other_options(subject, base, other) if other != name else ():
-            try:
-                before = subject.output(elsewhere)
-            except _REFUSED:
-                continue
-            if not bool(before.isfinite().all()):
-                continue  # nor is this a value that the option allows
-            alternatives = _alternatives(subject, elsewhere)[name]
-            if any(_differs(subject, before, changed) for changed in alternatives):
-                return True
-    return False
-
-
-def _can(subject: Subject, pattern: str) -> bool:
-    try:
-        subject.case(pattern)
-    except Unsupported:
-        return False
-    return True
-
-
-def _other_values(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, bool):
-        return (not value,)
-    if isinstance(value, int):
-        return (1, 2, 0, value + 1, value * 2)
-    if isinstance(value, float):
-        return (value / 2, value + 0.37, value * 2 + 1, -value)
-    return ()
-
-
-def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator[Arguments]:
-    generator = torch.Generator().manual_seed(1)
-    if tensor.is_floating_point():
-        change = torch.randn(tensor.shape, generator=generator).to(tensor)
-        yield base.replacing({name: tensor - change})  # a threshold may lie on either side
-        new = tensor + change
-    elif tensor.dtype == torch.bool:
-        new = ~tensor
-    else:
-        new = tensor.flip(tuple(range(tensor.dim())))  # in a row of a set order means nothing
-    yield base.replacing({name: new})
-
-
-def _differs(subject: Subject, before: torch.Tensor, changed: Arguments) -> bool:
-    try:
-        after = subject.output(changed)
-    except (RuntimeError, ValueError, ArithmeticError, LookupError):
-        return False  # a value that the option does not allow; others are tried
-    if after.shape != before.shape:
-        return True
-    return _largest(after.double() - before.double()) > 0

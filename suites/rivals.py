@@ -60,7 +60,9 @@ def prepared(catalog: Catalog, cell: Cell, beside: Iterable[Call] = ()) -> Call 
         return whole_cell(cell, status_of(error), brief(error))
 
 
-def baseline_for(catalog: Catalog, cell: Cell, label: str, beside: Iterable[Call]) -> Call | str:
+def baseline_for(
+    catalog: Catalog, cell: Cell, label: str, beside: Iterable[Call] = ()
+) -> Call | str:
     """The baseline on the case of ``cell``, as :func:`prepared`; or why there is none.
 
     A baseline that can't share key heads gets as many as it has heads: that is what sharing saves.

@@ -14,12 +14,12 @@ from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
 from bakeoff.registry.variants import Attention, Variant
 from bakeoff.suites.grids import NO_GRID, ON_GRIDS, grid_of, positions
+from bakeoff.suites.presets import PRESETS
 from bakeoff.suites.records import Cell
 
 __all__ = [
     "CHOICES",
     "DEFAULT_TIMEOUT",
-    "PRESETS",
     "SINGLE",
     "Selection",
     "expand",
@@ -128,69 +128,6 @@ class Selection:
                 raise UnknownNameError(
                     f"no selected variant has {what} called {name!r}; {did_you_mean(name, known)}"
                 )
-
-
-_ACCURACY = {
-    "patterns": tuple(PATTERNS),
-    "grids": (NO_GRID, "square", "pyramid"),
-    "batches": (2,),
-    "heads": (2,),
-    "head_dims": (32,),
-    "features": (64,),
-    "dtypes": ("float32", "bfloat16"),
-}
-
-#: For each preset the axes of every suite ("") and what single suites change.
-PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "quick": {
-        "": {"seq_lens": (128, 512), "budget": 2.5},
-        "accuracy": {**_ACCURACY, "seq_lens": (96,)},
-        "gradient": {**_ACCURACY, "seq_lens": (96,), "patterns": ("self", "causal_self")},
-        "memory": {"patterns": ("self",)},
-        "scaling": {
-            "seq_lens": (128, 256, 512, 1024),
-            "patterns": ("self",),
-            "directions": ("forward",),
-        },
-        "speed": {},
-    },
-    "standard": {
-        "": {
-            "seq_lens": (128, 256, 512, 1024, 2048, 4096),
-            "patterns": ("self", "causal_self", "decode"),
-            "features": (256, 1024),
-            "budget": 20.0,
-        },
-        "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
-        "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
-        "scaling": {"patterns": ("self", "causal_self")},
-        "speed": {"directions": ("forward", "backward", "training")},
-    },
-    "full": {
-        "": {
-            "seq_lens": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
-            "patterns": tuple(PATTERNS),
-            "features": (256, 1024, 4096),
-            "dtypes": ("float32", "bfloat16"),
-            "modes": ("eager", "compiled"),
-            "budget": 60.0,
-        },
-        "accuracy": {
-            **_ACCURACY,
-            "seq_lens": (64, 257, 1024),
-            "dtypes": ("float32", "bfloat16", "float16", "float64"),
-            "inputs": ("normal", "peaked"),
-        },
-        "gradient": {
-            **_ACCURACY,
-            "seq_lens": (64, 257),
-            "dtypes": ("float32", "bfloat16", "float16", "float64"),
-        },
-        "memory": {"modes": ("eager",)},
-        "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
-        "speed": {"directions": ("forward", "backward", "training")},
-    },
-}
 
 
 def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selection:

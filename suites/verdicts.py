@@ -27,6 +27,7 @@ __all__ = [
     "Verdict",
     "brief",
     "is_alone",
+    "largest_of",
     "record_of",
     "right_if",
     "status_of",
@@ -189,3 +190,10 @@ def status_of(error: BaseException) -> Status:
     text = str(error).lower()
     memory = any(words in text for words in ("out of memory", "can't allocate memory"))
     return Status.OOM if memory or isinstance(error, MemoryError) else Status.FAILED
+
+
+def largest_of(tensor: torch.Tensor) -> float:
+    """The largest absolute value; a NaN counts as infinitely large."""
+    if not tensor.numel():
+        return 0.0
+    return float(tensor.abs().nan_to_num(nan=torch.inf).max())

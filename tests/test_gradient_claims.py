@@ -43,7 +43,8 @@ def test_the_declaration_is_measured(
     variant = declaring(catalog[name], declared)
     records = records_of(catalog, variant)
     checked = {r.cell.forward: r.status for r in records if r.metric == "gradcheck"}
-    assert checked == dict.fromkeys(variant.forwards, status)
+    assert "reference" in checked
+    assert set(checked.values()) == {status}
 
 
 def test_an_estimate_is_compared_with_that_of_the_reference(catalog: Catalog) -> None:

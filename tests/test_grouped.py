@@ -109,7 +109,7 @@ def cells(catalog: Catalog, name: str, **given: Any) -> list[Cell]:
     ],
 )
 def test_fewer_key_heads_by_default(catalog: Catalog, name: str, heads: int, kv_heads: int) -> None:
-    planned = cells(catalog, name, heads=(heads,))
+    planned = cells(catalog, name, heads=(heads,), forwards=FORWARDS)
     assert {cell.case.attention_shape.kv_heads for cell in planned} == {kv_heads}
     assert not any(why_not(catalog[name], cell.forward, cell.case) for cell in planned)
 

@@ -1,0 +1,73 @@
+"""The presets: for each the axes of every suite, and what single suites change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bakeoff.registry.shapes import PATTERNS
+from bakeoff.suites.grids import NO_GRID
+
+__all__ = ["PRESETS"]
+
+_ACCURACY = {
+    "patterns": tuple(PATTERNS),
+    "grids": (NO_GRID, "square", "pyramid"),
+    "batches": (2,),
+    "heads": (2,),
+    "head_dims": (32,),
+    "features": (64,),
+    "dtypes": ("float32", "bfloat16"),
+}
+
+#: For each preset the axes of every suite ("") and what single suites change.
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "quick": {
+        "": {"seq_lens": (128, 512), "budget": 2.5},
+        "accuracy": {**_ACCURACY, "seq_lens": (96,)},
+        "gradient": {**_ACCURACY, "seq_lens": (96,), "patterns": ("self", "causal_self")},
+        "memory": {"patterns": ("self",)},
+        "scaling": {
+            "seq_lens": (128, 256, 512, 1024),
+            "patterns": ("self",),
+            "directions": ("forward",),
+        },
+        "speed": {},
+    },
+    "standard": {
+        "": {
+            "seq_lens": (128, 256, 512, 1024, 2048, 4096),
+            "patterns": ("self", "causal_self", "decode"),
+            "features": (256, 1024),
+            "budget": 20.0,
+        },
+        "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
+        "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "scaling": {"patterns": ("self", "causal_self")},
+        "speed": {"directions": ("forward", "backward", "training")},
+    },
+    "full": {
+        "": {
+            "seq_lens": (128, 256, 512, 1024, 2048, 4096, 8192, 16384),
+            "patterns": tuple(PATTERNS),
+            "features": (256, 1024, 4096),
+            "dtypes": ("float32", "bfloat16"),
+            "modes": ("eager", "compiled"),
+            "budget": 60.0,
+        },
+        "accuracy": {
+            **_ACCURACY,
+            "seq_lens": (64, 257, 1024),
+            "dtypes": ("float32", "bfloat16", "float16", "float64"),
+            "inputs": ("normal", "peaked"),
+        },
+        "gradient": {
+            **_ACCURACY,
+            "seq_lens": (64, 257),
+            "dtypes": ("float32", "bfloat16", "float16", "float64"),
+        },
+        "memory": {"modes": ("eager",)},
+        "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
+        "speed": {"directions": ("forward", "backward", "training")},
+    },
+}
