@@ -67,14 +67,25 @@ def sdpa(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """The same hops, each with torch's fused attention."""
+    """The same hops, each with torch's fused attention.
+
+    float16 is computed on in float32: what one hop's backward rounds the next ones enlarge, and
+    with large inputs it leaves the range of float16 where the exact gradient does not.
+    """
+    dtype, wide = q.dtype, torch.float32 if q.dtype == torch.float16 else q.dtype
+    q, w_hop = q.to(wide), w_hop.to(wide)
+    keys, values, memory_keys, memory_values = (
+        t.to(wide) for t in (k, v, memory_keys, memory_values)
+    )
 
     def read(state: torch.Tensor) -> torch.Tensor:
-        return attention_with_prefix(state, k, v, memory_keys, memory_values, mask, causal, scale)
+        return attention_with_prefix(
+            state, keys, values, memory_keys, memory_values, mask, causal, scale
+        )
 
     for _ in range(hops - 1):
         q = q @ w_hop.mT + read(q)
-    return read(q)
+    return read(q).to(dtype)
 
 
 def parameters(

@@ -60,12 +60,9 @@ def blocked(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """The same, a block of queries with all heads at a time; the mixtures are products of matrices.
-
-    The scale goes into the small mixing matrix, not over all scores.
-    """
-    before = mix_scores.mT * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    after = mix_weights.mT
+    """The same, a block of queries with all heads at a time; mixtures are products of matrices."""
+    q = q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    before, after = mix_scores.mT, mix_weights.mT
     # Only a mask that differs from head to head hides what the softmax has not hidden already.
     by_head = mask is not None and mask.dim() > 2 and mask.shape[-3] > 1
 
