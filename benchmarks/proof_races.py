@@ -50,8 +50,8 @@ def raced(**given: Any) -> pd.DataFrame:
     """The records of these races, in a results file of their own."""
     with tempfile.TemporaryDirectory() as folder:
         results = bakeoff.run(
-            "speed", results=Path(folder) / "races.sqlite", plugins=[PLUGIN], patterns="self",
-            **given,
+            "speed", results=Path(folder) / "races.sqlite", plugins=[PLUGIN],
+            **{"patterns": "self", **given},
         )  # fmt: skip
         return results.to_pandas()
 

@@ -52,7 +52,8 @@ def _one(launches: Sequence[Row]) -> Row:
     if first.failed or not values:
         return pooled
     if first.metric == "noise_floor":
-        return replace(pooled, value=max(values), n=len(values))
+        # What lies apart within a process is averaged: the largest would be a floor for one launch.
+        return replace(pooled, value=statistics.geometric_mean(values), n=len(values))
     if first.low is None or min(values) <= 0:
         return replace(pooled, value=statistics.median(values), n=len(values))
     logs = [math.log(value) for value in values]
