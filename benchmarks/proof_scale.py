@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from document import publish, table
@@ -19,7 +20,6 @@ from bakeoff.reports.document import document
 from bakeoff.reports.page import page
 from bakeoff.reports.text import terminal
 from bakeoff.suites.identity import Identified
-from bakeoff.suites.records import Cell, Record
 from bakeoff.suites.runner import Silent, Summary
 from bakeoff.suites.store import Results, Store
 
@@ -80,21 +80,17 @@ def timed(what: str, call: Callable[[], object]) -> tuple[str, str]:
 
 
 def _fill(path: Path) -> None:
-    """The synthetic results of the tests, again and again with other seeds."""
-    count, seed = 0, 0
+    """The synthetic results of the tests, as so many launches."""
+    count, launch = 0, 0
     with Store(path) as store:
         store._db.execute("PRAGMA synchronous=OFF")  # a quarter of a million waits for the disk
         while count < RECORDS:
+            launch += 1
             for cell, found in cells():
-                own = Cell.from_json(cell.to_json() | {"extra": {**cell.extra, "part": seed % 8}})
-                moved = [Record(own, *_values(record)) for record in found]
-                store.add(Identified(f"{seed} {count}", "", "", {"cpu": "one"}), own, moved)
+                own = replace(cell, extra={**cell.extra, "launch": launch})
+                moved = [replace(record, cell=own) for record in found]
+                store.add(Identified(f"{count}", "", "", {"cpu": "one"}), own, moved)
                 count += len(moved)
-            seed += 1
-
-
-def _values(record: Record) -> tuple[object, ...]:
-    return tuple(value for name, value in vars(record).items() if name != "cell")
 
 
 def _report(results: Results) -> str:

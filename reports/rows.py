@@ -150,6 +150,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {"": text}
 
 
+@lru_cache(maxsize=2**16)
 def _axis(value: Any) -> Any:
     """An axis: every number among them is whole, though a column with gaps holds floats."""
     value = _plain(value)

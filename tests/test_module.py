@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ import torch
 from torch import nn
 
 import bakeoff
-from bakeoff import Attention, Case, Catalog, Metadata, Shape, UnsupportedError
+from bakeoff import Attention, Case, Catalog, FeatureShape, Metadata, Shape, UnsupportedError
+from bakeoff.registry.binding import takes
+from bakeoff.registry.shapes import PATTERNS
 from bakeoff.registry.variants import Variant
-from bakeoff.suites.tensors import arguments_for
+from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.tensors import arguments_for, why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 SHAPE = Shape(batch=2, heads=2, kv_heads=2, q_len=12, k_len=12, head_dim=8, value_dim=8)
+GRID = ((3, 4),)
 FEATURES = 16
 FORWARDS = [(variant, name) for variant in CATALOG.values() for name in variant.forwards]
 over_forwards = pytest.mark.parametrize(
@@ -26,21 +31,44 @@ over_forwards = pytest.mark.parametrize(
 over_variants = pytest.mark.parametrize("variant", CATALOG.values(), ids=list(CATALOG))
 
 
+def case_of(variant: Variant) -> Case:
+    """A small case that the mechanism allows."""
+    if variant.kind != "attention":
+        return Case(kind=variant.kind, shape=FeatureShape(2, 5, FEATURES), options=variant.options)
+    shape = usual_heads(variant, replace(SHAPE, grid=GRID if takes(variant, "grid") else None))
+    allowed = variant.declared("patterns", tuple(PATTERNS))
+    pattern = "self" if "self" in allowed else allowed[0]
+    return Case(kind="attention", shape=shape, pattern=pattern, options=variant.options)
+
+
 def made(
     variant: Variant, forward: str = "reference", **more: Any
 ) -> bakeoff.registry.module.VariantModule:
-    size = SHAPE if variant.kind == "attention" else FEATURES
+    """A module that draws no noise."""
+    shape = case_of(variant).shape
+    size = shape if isinstance(shape, Shape) else FEATURES
     generator = torch.Generator().manual_seed(0)
-    return bakeoff.module(variant, size, forward=forward, generator=generator, **more)
+    return bakeoff.module(variant, size, forward=forward, generator=generator, **more).eval()
 
 
-def tensors(variant: Variant, **changes: int) -> tuple[Any, ...]:
-    """What a call of the kind takes."""
-    generator = torch.Generator().manual_seed(1)
-    if variant.kind == "attention":
-        return tuple(torch.randn(2, 2, 12, 8, generator=generator) for _ in range(3))
-    x = torch.randn(2, 5, FEATURES, generator=generator)
-    return (x, nn.Linear(FEATURES, FEATURES)) if variant.kind == "connection" else (x,)
+def example(variant: Variant, dtype: torch.dtype = torch.float32) -> tuple[list[Any], dict]:
+    """What a call takes, positional and by keyword: data, inputs and context."""
+    case = case_of(variant)
+    arguments = arguments_for(variant, case, seed=1).to(dtype)
+    given: list[Any] = list(arguments.data.values())
+    keywords: dict[str, Any] = dict(arguments.given)
+    if variant.kind == "connection":
+        given.append(nn.Linear(FEATURES, FEATURES, dtype=dtype))
+    elif variant.kind == "attention":
+        keywords["causal"] = case.causal
+    if takes(variant, "grid"):
+        keywords["grid"] = GRID
+    return given, keywords
+
+
+def tensors(variant: Variant) -> list[Any]:
+    """What a call of the kind takes, where a variant takes no more."""
+    return example(variant)[0]
 
 
 def test_a_module_is_the_function(catalog: Catalog) -> None:
@@ -52,42 +80,45 @@ def test_a_module_is_the_function(catalog: Catalog) -> None:
 
 @over_forwards
 def test_forwards_of_one_seed_agree(variant: Variant, forward: str) -> None:
-    given = tensors(variant)
-    expected, found = made(variant)(*given), made(variant, forward)(*given)
+    if reason := why_not(variant, forward, case_of(variant)):
+        pytest.skip(reason)
+    given, keywords = example(variant)
+    expected = made(variant)(*given, **keywords)
+    found = made(variant, forward)(*given, **keywords)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @over_variants
 def test_parameters_learn_and_buffers_do_not(variant: Variant) -> None:
     module = made(variant)
-    if module.drawn_names:
-        module(*tensors(variant)).square().sum().backward()
-    for name, parameter in module.named_parameters():
+    parameters = dict(module.named_parameters())
+    if parameters:
+        given, keywords = example(variant)
+        module(*given, **keywords).square().sum().backward()
+    for name, parameter in parameters.items():
         assert parameter.grad is not None, name
-    assert {n for n, _ in (*module.named_parameters(), *module.named_buffers())} == set(
-        module.drawn_names
-    )
+    assert {*parameters, *dict(module.named_buffers())} == set(module.drawn_names)
 
 
 @over_variants
 def test_it_is_copied_saved_and_loaded(variant: Variant) -> None:
     module = made(variant)
-    given = tensors(variant)
-    expected = module(*given)
-    assert torch.equal(copy.deepcopy(module)(*given), expected)
-    fresh = bakeoff.module(variant, SHAPE if variant.kind == "attention" else FEATURES)
+    given, keywords = example(variant)
+    expected = module(*given, **keywords)
+    assert torch.equal(copy.deepcopy(module)(*given, **keywords), expected)
+    fresh = bakeoff.module(variant, module.shape).eval()
     fresh.load_state_dict(module.state_dict())
-    assert torch.equal(fresh(*given), expected)
+    assert torch.equal(fresh(*given, **keywords), expected)
     file = io.BytesIO()
     torch.save(module, file)
     file.seek(0)
-    assert torch.equal(torch.load(file, weights_only=False)(*given), expected)
+    assert torch.equal(torch.load(file, weights_only=False)(*given, **keywords), expected)
 
 
 @over_variants
 def test_it_moves_to_another_dtype(variant: Variant) -> None:
-    given = [t.double() for t in tensors(variant)]
-    assert made(variant).double()(*given).dtype == torch.float64
+    given, keywords = example(variant, torch.float64)
+    assert made(variant).double()(*given, **keywords).dtype == torch.float64
 
 
 def test_it_says_what_it_is(catalog: Catalog) -> None:
@@ -136,7 +167,7 @@ def with_noise() -> Attention:
 
 
 def test_noise_is_drawn_when_training_alone() -> None:
-    module = made(with_noise())
+    module = made(with_noise()).train()
     q, k, v = tensors(module.variant)
     assert not torch.equal(module(q, k, v), module(q, k, v))
     module.eval()
