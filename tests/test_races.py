@@ -34,7 +34,8 @@ def path(tmp_path: Path) -> Path:
 def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Forward and training of two activations and an attention."""
     path = tmp_path_factory.mktemp("race") / "results.sqlite"
-    return raced(path, variants=("relu", "tanh", "scaled_dot_product", "plain"), patterns="self")
+    frame = raced(path, variants=("relu", "tanh", "scaled_dot_product", "plain"), patterns="self")
+    return frame[frame.status != "unsupported"]  # a forward may refuse a machine without a GPU
 
 
 def test_every_cell_says_what_it_came_to(frame: pd.DataFrame) -> None:

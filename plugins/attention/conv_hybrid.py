@@ -171,6 +171,5 @@ def bakeoff_variants() -> Iterable[Attention]:
                 url="https://arxiv.org/abs/2004.11886",
             ),
             properties={"row_stochastic": False, "stochastic": False, "differentiable": True},
-            unused=("kernel",),  # it fixes how many taps are drawn; the weight tells the forward
         ),
     )

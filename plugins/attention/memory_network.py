@@ -190,6 +190,5 @@ def bakeoff_variants() -> Iterable[Attention]:
                 url="https://arxiv.org/abs/1503.08895",
             ),
             properties={"row_stochastic": False, "stochastic": False, "differentiable": True},
-            unused=("slots",),  # it fixes how many are drawn; the tensors tell the forward
         ),
     )

@@ -134,6 +134,5 @@ def bakeoff_variants() -> Iterable[Attention]:
                 url="https://arxiv.org/abs/1907.01470",
             ),
             properties={"row_stochastic": False, "stochastic": False, "differentiable": True},
-            unused=("slots",),  # it fixes how many are drawn; the tensors tell the forward
         ),
     )
