@@ -163,7 +163,8 @@ class Oracle:
         for name, exact in oracle.items():
             sums = self.sums.setdefault(name, _Sums())
             fits = exact.isfinite() & own[name].isfinite()
-            fits &= exact.abs() < torch.finfo(self.dtype).max
+            # Near the edge of the range an error of the reference's own size may carry beyond it.
+            fits &= exact.abs() < torch.finfo(self.dtype).max / 2
             usable[name] = fits
             sums.count += int(fits.sum())
             sums.add("reference", (own[name].double() - exact)[fits] * scale)

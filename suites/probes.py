@@ -216,17 +216,17 @@ def batch_independent(subject: Subject) -> Verdict:
 def arguments_matter(subject: Subject) -> Verdict:
     """Every argument changes the output, unless the metadata declares it unused."""
     unused = subject.variant.metadata.unused
-    without_effect, with_effect = [], []
-    direction = "training" if subject.forward.backward else "forward"
-    base = subject.arguments("", direction)
-    before = subject.output(base)
-    for name, alternatives in _alternatives(subject, base).items():
-        differs = any(_differs(subject, before, changed) for changed in alternatives)
-        differs = differs or _matters_elsewhere(subject, base, name)
-        if differs and name in unused:
-            with_effect.append(name)
-        elif not differs and name not in unused:
-            without_effect.append(name)
+    effect: dict[str, bool] = {}
+    # With noise and without: a branch that is dropped now has its effect when it is not.
+    for direction in ("training", "forward") if subject.forward.backward else ("forward",):
+        base = subject.arguments("", direction).off_start(subject.seed)
+        before = subject.output(base)
+        for name, alternatives in _alternatives(subject, base).items():
+            differs = any(_differs(subject, before, changed) for changed in alternatives)
+            differs = differs or _matters_elsewhere(subject, base, name)
+            effect[name] = differs or effect.get(name, False)
+    without_effect = [n for n, differs in effect.items() if not differs and n not in unused]
+    with_effect = [n for n, differs in effect.items() if differs and n in unused]
     faults = []
     if without_effect:
         faults.append(f"no effect: {', '.join(without_effect)} (use it, or declare it unused)")
@@ -352,7 +352,7 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
         except _REFUSED:
             continue
         like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
-        yield base.replacing(like).having(**{name: value})
+        yield base.replacing(like).off_start(subject.seed).having(**{name: value})
 
 
 def _matters_elsewhere(subject: Subject, base: Arguments, name: str) -> bool:
@@ -395,7 +395,9 @@ def _other_values(value: Any) -> tuple[Any, ...]:
 def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator[Arguments]:
     generator = torch.Generator().manual_seed(1)
     if tensor.is_floating_point():
-        new = tensor + torch.randn(tensor.shape, generator=generator).to(tensor)
+        change = torch.randn(tensor.shape, generator=generator).to(tensor)
+        yield base.replacing({name: tensor - change})  # a threshold may lie on either side
+        new = tensor + change
     elif tensor.dtype == torch.bool:
         new = ~tensor
     else:

@@ -114,6 +114,19 @@ class Arguments:
             branch=tensors.get("branch", self.branch) if self.branch is not None else None,
         )
 
+    def off_start(self, seed: int) -> Arguments:
+        """The same arguments with parameters moved off their initial values.
+
+        A parameter that begins at zero, or at one, hides what it multiplies.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        return self.replacing(
+            {
+                name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor)
+                for name, tensor in self.learned.items()
+            }
+        )
+
     def having(self, **plain: Any) -> Arguments:
         """The same arguments with some plain ones changed."""
         return replace(self, plain={**self.plain, **plain})
@@ -250,7 +263,8 @@ def _from_file(case: Case) -> dict[str, torch.Tensor]:
 
 def _context(case: Case) -> dict[str, Any]:
     grid = case.shape.grid if isinstance(case.shape, Shape) else None
-    return dict(zip(CONTEXT, (grid, 0, 1, ()), strict=True))
+    # In the middle of a network, where what depends on the depth shows.
+    return dict(zip(CONTEXT, (grid, 1, 4, ()), strict=True))
 
 
 def _branch(shape: Shape | FeatureShape, generator: torch.Generator) -> torch.Tensor:

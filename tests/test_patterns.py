@@ -109,3 +109,19 @@ def test_an_argument_may_matter_under_another_value_of_an_option(acts: bool) -> 
     found = next(r for r in records_of(variant, "accuracy") if r.metric == "arguments_matter")
     assert (found.status == Status.OK) == acts
     assert acts or found.reason.startswith("no effect: sinks")
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_an_option_beside_a_parameter_that_begins_at_zero(obeys: bool) -> None:
+    """Parameters are moved off their start, by as much under each value of an option."""
+
+    def fn(q, k, v, *, power, gain, mask=None, causal=False, scale=None):
+        out = right(q, k, v, mask=mask, causal=causal, scale=scale)
+        return out + gain * (v.mean() * power if obeys else v.mean())
+
+    def parameters(shape: Shape, generator: Any, power: float) -> dict[str, Tensor]:
+        return {"gain": nn.Parameter(torch.zeros(1))}
+
+    variant = planted(fn, options={"power": 2.0}, parameters=parameters)
+    found = next(r for r in records_of(variant, "accuracy") if r.metric == "arguments_matter")
+    assert found.reason == ("" if obeys else "no effect: power (use it, or declare it unused)")

@@ -123,10 +123,11 @@ def _states(
     own, seen = solved.split((v.shape[-1], k.shape[-1]), -1)
     last = torch.zeros_like(key[:, :, 0].mT @ value[:, :, 0]) if state is None else state
     earlier, changes = [], []
-    for c in range(key.shape[2]):
+    # unbind, and no index: the backward of each index would fill a whole tensor with zeros.
+    for rows, new, old in zip(key.unbind(2), own.unbind(2), seen.unbind(2), strict=True):
         earlier.append(last)
-        changes.append(own[:, :, c] - seen[:, :, c] @ last)
-        last = last + key[:, :, c].mT @ changes[-1]
+        changes.append(new - old @ last)
+        last = last + rows.mT @ changes[-1]
     return key, torch.stack(changes, 2), torch.stack(earlier, 2), last
 
 

@@ -48,8 +48,15 @@ def sdpa(
     scale: float | None = None,
 ) -> torch.Tensor:
     """torch's fused attention over the projected keys and values."""
-    key, value = project_key @ visible(k, mask), project_value @ visible(v, mask)
+    key, value = _along(project_key, visible(k, mask)), _along(project_value, visible(v, mask))
     return F.scaled_dot_product_attention(q, key, value, scale=scale)
+
+
+def _along(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """weight @ x as one product for all heads: so is its gradient, which is not summed apart."""
+    batch, heads, length, dim = x.shape
+    rows = weight @ x.permute(2, 0, 1, 3).reshape(length, batch * heads * dim)
+    return rows.view(-1, batch, heads, dim).permute(1, 2, 0, 3)
 
 
 def parameters(
