@@ -1,4 +1,4 @@
-"""Attention within a band about the diagonal, in blocks of queries."""
+"""Attention of blocks of queries, each over few keys: a band, or keys that are given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from bakeoff.plugins.attention._parts import Part, hidden_score
 
-__all__ = ["attention_in_blocks", "banded_attention", "neighbour_attention"]
+__all__ = ["attention_in_blocks", "attention_to_given", "banded_attention", "neighbour_attention"]
 
 #: Queries in a block. A block reads BLOCK + before + after keys: small blocks waste little of that,
 #: large ones make the better matrix products; 64 was the best of 32, 64 and 128.
@@ -130,10 +130,42 @@ def attention_in_blocks(
         bias.expand(batch, heads, block, width).flatten(0, 1),
         hidden,
         1 / math.sqrt(dim) if scale is None else scale,
+        block,
     )
     rows = slice(skipped, skipped + q_len)
     shape = (batch, heads, blocks * block, -1)
     return output.view(shape)[:, :, rows], total.view(shape)[:, :, rows]
+
+
+def attention_to_given(
+    q: torch.Tensor,  # (B, H, blocks, block, D)
+    k: torch.Tensor,  # (B, H, blocks or 1, width, D)
+    v: torch.Tensor,  # (B, H, blocks or 1, width, Dv)
+    *,
+    seen: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> Part:
+    """Blocks of queries, each against keys given for it, or all against the same.
+
+    ``seen`` is bool, (B or 1, H or 1, blocks or 1, width). Results are (B, H, blocks, block, …).
+    """
+    batch, heads, blocks, block, dim = q.shape
+    wide = torch.promote_types(q.dtype, torch.float32)
+    given, width = k.shape[2:4]
+    hidden = torch.zeros(batch, heads, given, width, dtype=wide, device=q.device)
+    if seen is not None:
+        hidden = hidden.masked_fill(~seen, hidden_score(wide))
+    output, total = _Banded.apply(  # type: ignore[no-untyped-call]
+        q.to(wide).flatten(0, 1),
+        k.to(wide).flatten(0, 1).flatten(1, 2),
+        v.to(wide).flatten(0, 1).flatten(1, 2),
+        hidden.new_zeros(1, 1, 1).expand(batch * heads, block, width),
+        hidden.flatten(0, 1).flatten(1, 2),
+        1 / math.sqrt(dim) if scale is None else scale,
+        width if given == blocks else 0,
+    )
+    shape = (batch, heads, blocks, block, -1)
+    return output.view(shape), total.view(shape)
 
 
 def _key_bias(keys: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
@@ -173,10 +205,10 @@ def _by_place(
 
 
 class _Banded(torch.autograd.Function):
-    """Blocks of queries against overlapping windows of keys, read through strided views.
+    """Blocks of queries against windows of keys that may overlap, read through strided views.
 
     q (B·H, blocks, block, D); k and v (B·H, padded, D or Dv), where block b reads the rows from
-    b · block on; bias (B·H, block, width); hidden (B·H, padded), added to the scores too.
+    b · step on; bias (B·H, block, width); hidden (B·H, padded), added to the scores too.
     """
 
     @staticmethod
@@ -188,13 +220,14 @@ class _Banded(torch.autograd.Function):
         bias: torch.Tensor,
         hidden: torch.Tensor,
         scale: float,
+        step: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        block, width = bias.shape[1:]
+        blocks, width = q.shape[1], bias.shape[2]
         output = q.new_empty(*q.shape[:3], v.shape[-1])
         total = q.new_empty(*q.shape[:3], 1)
-        windows = _windows(v, block, width)
+        windows = _windows(v, step, width, blocks)
         for at in _groups(q, width):
-            scores = _scores(at, q, k, bias, hidden, scale)
+            scores = _scores(at, q, k, bias, hidden, scale, step)
             largest = scores.amax(-1, keepdim=True)
             weights = scores.softmax(-1)
             # The largest weight is exp(largest − total).
@@ -202,17 +235,19 @@ class _Banded(torch.autograd.Function):
             torch.bmm(weights, windows[at], out=output[at])
         output.masked_fill_(_is_hidden(total), 0.0)
         ctx.save_for_backward(q, k, v, bias, hidden, output, total)
-        ctx.scale = scale
+        ctx.scale, ctx.step = scale, step
         ctx.set_materialize_grads(False)
         return output, total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any, d_output: torch.Tensor | None, d_total: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
+        # once_differentiable would say nothing where the loss is linear, and give no gradient.
+        if torch.is_grad_enabled():
+            raise RuntimeError("attention within a band has no second derivative")
         q, k, v, bias, hidden, output, total = ctx.saved_tensors
-        block, width = bias.shape[1:]
+        blocks, width, step = q.shape[1], bias.shape[2], ctx.step
         alone = _is_hidden(total)
         d_output = torch.zeros_like(output) if d_output is None else d_output
         d_output = d_output.masked_fill(alone, 0.0)
@@ -222,21 +257,21 @@ class _Banded(torch.autograd.Function):
             shift -= d_total.masked_fill(alone, 0.0)
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
-        k_windows, v_windows = _windows(k, block, width), _windows(v, block, width)
+        k_windows, v_windows = (_windows(x, step, width, blocks) for x in (k, v))
         for at in _groups(q, width):
-            weights = _scores(at, q, k, bias, hidden, ctx.scale).softmax(-1)
-            _add_windows(d_v, at, torch.bmm(weights.mT, d_output[at]), block)
+            weights = _scores(at, q, k, bias, hidden, ctx.scale, step).softmax(-1)
+            _add_windows(d_v, at, torch.bmm(weights.mT, d_output[at]), step)
             d_scores = torch.bmm(d_output[at], v_windows[at].mT).sub_(shift[at]).mul_(weights)
             if d_bias is not None:
                 d_bias[at[0]] += d_scores.sum(0) if isinstance(at[0], int) else d_scores
             torch.bmm(d_scores, k_windows[at], out=d_q[at])
-            _add_windows(d_k, at, torch.bmm(d_scores.mT, q[at]), block)
-        return d_q.mul_(ctx.scale), d_k.mul_(ctx.scale), d_v, d_bias, None, None
+            _add_windows(d_k, at, torch.bmm(d_scores.mT, q[at]), step)
+        return d_q.mul_(ctx.scale), d_k.mul_(ctx.scale), d_v, d_bias, None, None, None
 
 
-def _windows(x: torch.Tensor, block: int, width: int) -> torch.Tensor:
-    """(B·H, padded, D) -> (B·H, blocks, width, D), a view."""
-    return x.unfold(1, width, block).mT
+def _windows(x: torch.Tensor, step: int, width: int, blocks: int) -> torch.Tensor:
+    """(B·H, padded, D) -> (B·H, blocks, width, D), a view; one window for all where step is 0."""
+    return x.unfold(1, width, step).mT if step else x[:, None].expand(-1, blocks, -1, -1)
 
 
 def _groups(q: torch.Tensor, width: int) -> Iterator[tuple[int | slice, int | slice]]:
@@ -262,24 +297,27 @@ def _scores(
     bias: torch.Tensor,
     hidden: torch.Tensor,
     scale: float,
+    step: int,
 ) -> torch.Tensor:
     block, width = bias.shape[1:]
-    keys = _windows(k, block, width)[at]
+    keys, hides = (_windows(x, step, width, q.shape[1])[at] for x in (k, hidden[..., None]))
     added = bias[at[0]].expand(keys.shape[0], block, width)
-    scores = torch.baddbmm(added, q[at], keys.mT, alpha=scale)
-    return scores.add_(hidden.unfold(1, width, block)[at].unsqueeze(1))
+    return torch.baddbmm(added, q[at], keys.mT, alpha=scale).add_(hides.mT)
 
 
 def _add_windows(
-    sums: torch.Tensor, at: tuple[int | slice, int | slice], windows: torch.Tensor, block: int
+    sums: torch.Tensor, at: tuple[int | slice, int | slice], windows: torch.Tensor, step: int
 ) -> None:
-    """Add overlapping windows (…, width, D) where they were read; a stretch at a time has none."""
+    """Add windows (…, width, D) where they were read; within a stretch at a time none overlap."""
+    if step == 0:
+        sums[at[0]] += windows.sum(0) if isinstance(at[0], int) else windows
+        return
     width = windows.shape[1]
-    blocks = (sums.shape[1] - width) // block + 1
-    for start in range(0, width, block):
-        part = windows[:, start : start + block]
-        stretch = sums[:, start : start + (blocks - 1) * block + part.shape[1]]
-        _windows(stretch, block, part.shape[1])[at] += part
+    blocks = (sums.shape[1] - width) // step + 1
+    for start in range(0, width, step):
+        part = windows[:, start : start + step]
+        stretch = sums[:, start : start + (blocks - 1) * step + part.shape[1]]
+        _windows(stretch, step, part.shape[1], blocks)[at] += part
 
 
 def _is_hidden(total: torch.Tensor) -> torch.Tensor:

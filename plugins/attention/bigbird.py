@@ -20,9 +20,10 @@ from bakeoff import (
     hookimpl,
     masked_softmax,
 )
-from bakeoff.plugins.attention._banded import neighbour_attention
+from bakeoff.plugins.attention._banded import attention_to_given, neighbour_attention
 from bakeoff.plugins.attention._costs import pair_flops
-from bakeoff.plugins.attention._parts import Part, dense_part, merged
+from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.plugins.attention._parts import merged
 
 
 def reference(
@@ -72,97 +73,93 @@ def blocked(
 ) -> torch.Tensor:
     """Window, global keys and links apart, each in blocks, and merged; then the global queries."""
     q_len, k_len = q.shape[2], k.shape[2]
-    last = (k_len - 1) // block_size
-    i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
+    offset, last = k_len - q_len, (k_len - 1) // block_size
+    links = _require(links, last + 1)
+    if mask is None:
+        mask = torch.ones(1, 1, 1, k_len, dtype=torch.bool, device=q.device)
+    mask = mask.expand(*mask.shape[:-1], k_len)[(None,) * (4 - mask.dim())]
     j = torch.arange(k_len, device=q.device)
-
-    def attend(rows: slice, keys: torch.Tensor) -> Part:
-        seen = None if mask is None else mask.expand(*mask.shape[:-1], k_len)[..., keys]
-        if causal:
-            past = i[rows] >= keys
-            seen = past if seen is None else past & seen
-        return dense_part(q[:, :, rows], k[:, :, keys], v[:, :, keys], allowed=seen, scale=scale)
-
-    between = (j >= block_size) & (j < last * block_size)
+    between = mask & (j >= block_size) & (j < last * block_size)
     window = neighbour_attention(
-        q,
-        k,
-        v,
-        block=block_size,
-        causal=causal,
-        keys=between if mask is None else between & mask,
-        scale=scale,
+        q, k, v, block=block_size, causal=causal, keys=between, scale=scale
     )
-    ends = torch.cat([j[:block_size], j[max(block_size, last * block_size) :]])
-    far = _linked(q, k, v, _require(links, last + 1), block_size, mask, causal, scale)
-    output = merged(window, attend(slice(None), ends), far)[0].to(q.dtype)
 
-    # Rows of the queries in the first block and in the last.
-    begin = min(q_len, max(0, q_len - k_len))
-    first = slice(begin, max(begin, min(q_len, q_len - k_len + block_size)))
-    final = slice(max(first.stop, q_len - k_len + last * block_size), q_len)
-    parts = [output[:, :, : first.start], output[:, :, first.stop : final.start]]
-    parts.insert(1, attend(first, j)[0].to(q.dtype))
-    parts.append(attend(final, j)[0].to(q.dtype))
-    return torch.cat(parts, 2)
+    # The last block comes after all queries that are not global themselves.
+    ends = j[:block_size]
+    if not causal:
+        ends = torch.cat([ends, j[max(block_size, last * block_size) :]])
+    skipped = offset % block_size  # rows of the first block that come before the first query
+    query = F.pad(q, (0, 0, skipped, -(skipped + q_len) % block_size))
+    query = query.view(*q.shape[:2], -1, block_size, q.shape[3])
+    parts = [
+        attention_to_given(
+            query,
+            k[:, :, None, ends],
+            v[:, :, None, ends],
+            seen=mask[:, :, :, ends],
+            scale=scale,
+        )
+    ]
+    if links.shape[-1]:
+        own = offset // block_size + torch.arange(query.shape[2], device=q.device)
+        cells, seen = _linked(links, own, last, causal)
+        seen = (
+            seen.repeat_interleave(block_size, -1) & _blocks_of(mask.mT, cells, block_size)[..., 0]
+        )
+        key, value = (_blocks_of(x, cells, block_size) for x in (k, v))
+        parts.append(attention_to_given(query, key, value, seen=seen, scale=scale))
+    rows = slice(skipped, skipped + q_len)
+    far = [(o.flatten(2, 3)[:, :, rows], total.flatten(2, 3)[:, :, rows]) for o, total in parts]
+    output = merged(window, *far)[0].to(q.dtype)
+
+    # Rows of the queries in the first block and in the last; before them are those without a place.
+    begin = min(q_len, max(0, -offset))
+    first = slice(begin, max(begin, min(q_len, block_size - offset)))
+    final = slice(max(first.stop, last * block_size - offset), q_len)
+
+    def everywhere(rows: slice) -> torch.Tensor:
+        seen = mask & (offset + torch.arange(q_len, device=q.device)[rows, None] >= j)
+        return fused_attention(q[:, :, rows], k, v, seen if causal else mask, False, scale)
+
+    before = output[:, :, :begin]
+    return torch.cat(
+        [
+            torch.zeros_like(before) if causal else before,
+            everywhere(first),
+            output[:, :, first.stop : final.start],
+            everywhere(final),
+        ],
+        2,
+    )
 
 
 def _linked(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    links: torch.Tensor,
-    size: int,
-    mask: torch.Tensor | None,
-    causal: bool,
-    scale: float | None,
-) -> Part:
-    """Each block of queries against the blocks that it is linked to."""
-    batch, heads, q_len, dim = q.shape
-    k_len, count = k.shape[2], links.shape[-1]
-    offset = k_len - q_len
-    skipped = offset % size  # rows of the first block that come before the first query
-    own = torch.arange(offset // size, (k_len - 1) // size + 1, device=q.device)
-    blocks = len(own)
-    rows = links[:, own.clamp(min=0)]  # (H, blocks, count)
+    links: torch.Tensor, own: torch.Tensor, last: int, causal: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The blocks that the blocks ``own`` are linked to, and which of them they see by that alone.
 
-    last = (k_len - 1) // size
-    twice = (rows[..., None] == rows[..., None, :]).tril(-1).any(-1)
-    seen_elsewhere = (rows <= 0) | (rows >= last) | ((rows - own[:, None]).abs() <= 1)
-    valid = ~(seen_elsewhere | twice) & (own >= 0)[:, None]
+    Both are (H, blocks, random_blocks).
+    """
+    others = links[:, own.clamp(min=0)]
+    distance = own[:, None] - others
+    twice = (others[..., None] == others[..., None, :]).tril(-1).any(-1)
+    otherwise = (others <= 0) | (others >= last) | (distance.abs() <= 1) | twice
+    seen = ~otherwise & (own >= 0)[:, None]
+    return others.clamp(0, last), seen & (distance > 0) if causal else seen
 
-    places = rows.clamp(0, last)[..., None] * size + torch.arange(size, device=q.device)
-    places = places.flatten(2)  # (H, blocks, count · size)
-    allowed = valid.repeat_interleave(size, -1)[:, :, None]
-    if causal:
-        query = own[:, None] * size + torch.arange(size, device=q.device)  # (blocks, size)
-        allowed = allowed & (places[:, :, None] <= query[..., None])
-    allowed = allowed[None]  # (1, H, blocks, 1 or size, count · size)
-    if mask is not None:
-        keys = F.pad(mask.expand(batch, heads, 1, k_len), (0, (last + 1) * size - k_len))
-        index = places.expand(batch, -1, -1, -1).flatten(2)
-        allowed = allowed & keys[:, :, 0].gather(2, index).view(
-            batch, heads, blocks, 1, count * size
-        )
 
-    def gathered(x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x, (0, 0, 0, (last + 1) * size - k_len))
-        table = x.reshape(batch * heads * (last + 1), size, x.shape[-1])
-        head = torch.arange(batch * heads, device=x.device).view(batch, heads, 1, 1)
-        index = head * (last + 1) + rows.clamp(0, last)
-        chosen = table.index_select(0, index.flatten())
-        return chosen.view(batch, heads, blocks, count * size, x.shape[-1])
+def _blocks_of(x: torch.Tensor, cells: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows of the blocks ``cells`` (H, blocks, count): (B, H or 1, N, D) -> (B, H, blocks, …, D).
 
-    query = F.pad(q, (0, 0, skipped, blocks * size - skipped - q_len))
-    output, total = dense_part(
-        query.reshape(batch, heads, blocks, size, dim),
-        gathered(k),
-        gathered(v),
-        allowed=allowed,
-        scale=scale,
-    )
-    inside = slice(skipped, skipped + q_len)
-    return output.flatten(2, 3)[:, :, inside], total.flatten(2, 3)[:, :, inside]
+    index_select, for the sake of its backward.
+    """
+    heads, blocks, count = cells.shape
+    x = F.pad(x, (0, 0, 0, -x.shape[2] % size))
+    batch, _, rows, dim = x.shape
+    x = x.expand(batch, heads, rows, dim).reshape(-1, size, dim)
+    first = torch.arange(batch * heads, device=x.device).view(batch, heads, 1, 1) * (rows // size)
+    chosen = x.index_select(0, (first + cells).flatten())
+    return chosen.view(batch, heads, blocks, count * size, dim)
 
 
 def _require(links: torch.Tensor, blocks: int) -> torch.Tensor:
@@ -196,12 +193,13 @@ def supports(case: Case) -> str | None:
 
 
 def flops(case: Case) -> float:
-    """Two products of every query with three blocks, two global ones and the links; of the queries
-    of both global blocks with every key.
+    """Two products of every query with three blocks, two global ones and the links (a causal one
+    sees two and one); of the queries of both global blocks with every key.
     """
     shape = case.attention_shape
     size = int(case.options["block_size"])
-    keys = min(shape.k_len, size * (5 + int(case.options["random_blocks"]) - int(case.causal)))
+    blocks = int(case.options["random_blocks"]) + (3 if case.causal else 5)
+    keys = min(shape.k_len, size * blocks)
     pairs = shape.q_len * keys + min(2 * size, shape.q_len) * (shape.k_len - keys)
     return 2.0 * shape.batch * shape.heads * pairs * (shape.head_dim + shape.value_dim)
 
