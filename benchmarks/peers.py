@@ -324,6 +324,7 @@ def deformable_detr(n: int) -> Call:
         d_model=WIDTH, num_feature_levels=len(grid), disable_custom_kernels=True
     )
     module = DeformableDetrMultiscaleDeformableAttention(config, HEADS, POINTS)
+    module.value_proj = module.output_proj = nn.Identity()
     keys = sum(height * width for height, width in grid)
     x = torch.randn(1, keys, WIDTH, generator=torch.Generator().manual_seed(0)).requires_grad_()
     given = {
@@ -417,9 +418,9 @@ MECHANISMS = (
     ),
     Mechanism(
         "deformable",
-        (Peer("transformers DeformableDetr", deformable_detr, "layer"),),
+        (Peer("transformers DeformableDetr", deformable_detr),),
+        {"points": POINTS},
         grid="pyramid",
-        times="layer",
     ),
 )
 

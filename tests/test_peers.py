@@ -24,6 +24,7 @@ import bakeoff
 from bakeoff import Case, Shape
 from bakeoff.registry.shapes import FeatureShape
 from bakeoff.suites.budget import Oracle, gradients_of, output_of
+from bakeoff.suites.grids import Grid, positions
 from bakeoff.suites.tensors import Arguments
 
 Tensor = torch.Tensor
@@ -63,13 +64,14 @@ def require_same(
     theirs: Callable[..., Tensor],
     n: int = 96,
     pattern: str = "self",
+    grid: Grid | None = None,
     **options: Any,
 ) -> None:
     """``theirs`` agrees with the reference of ``variant`` in outputs and in all gradients."""
     chosen = ours(variant)
     case = Case(
         kind="attention",
-        shape=Shape(2, HEADS, HEADS, n, n, DIM, DIM),
+        shape=Shape(2, HEADS, HEADS, n, n, DIM, DIM, grid),
         pattern=pattern,
         options={**chosen.options, **options},
         dtype="float64",
@@ -82,7 +84,7 @@ def require_same(
 def require_same_of_one_source(
     variant: str,
     theirs: Callable[..., Tensor],
-    grid: tuple[tuple[int, int], ...] | None,
+    grid: Grid | None,
     **options: Any,
 ) -> None:
     """The same in float32, for a layer that takes one sequence for queries, keys and values."""
@@ -322,6 +324,28 @@ def test_nystromformer_is_that_of_transformers() -> None:
         return heads(module(rows(q))[0])
 
     require_same("nystromformer", theirs, landmarks=8)
+
+
+@pytest.mark.parametrize("grid", [((8, 12),), ((8, 12), (4, 6))])
+def test_deformable_is_that_of_transformers(grid: Grid) -> None:
+    package = peer("transformers.models.deformable_detr.modeling_deformable_detr")
+    given = config(d_model=WIDTH, num_feature_levels=len(grid), disable_custom_kernels=True)
+    module = package.DeformableDetrMultiscaleDeformableAttention(given, HEADS, 4)
+    module.value_proj = module.output_proj = nn.Identity()
+
+    def theirs(q: Tensor, k: Tensor, v: Tensor, *, reference_points: Tensor, **p: Any) -> Tensor:
+        weights = {"sampling_offsets.weight": p["w_offset"], "sampling_offsets.bias": p["b_offset"]}
+        weights |= {"attention_weights.weight": p["w_weight"]}
+        weights |= {"attention_weights.bias": p["b_weight"]}
+        more = {
+            "encoder_hidden_states": rows(v),
+            "reference_points": reference_points[:, :, None].expand(-1, -1, len(grid), -1),
+            "spatial_shapes": torch.tensor(grid),
+            "spatial_shapes_list": list(grid),
+        }
+        return heads(functional_call(module, weights, (rows(q),), more)[0])
+
+    require_same("deformable", theirs, n=positions(grid), grid=grid, points=4)
 
 
 # entmax
