@@ -25,7 +25,7 @@ from bakeoff.suites.tensors import why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 #: The lengths; what computes every pair in small blocks takes long to count.
-LONG, SHORT = (1024, 4096), (256, 1024)
+LONG, SHORT = (1024, 4096), (1024, 3072)
 RECURRENCE = "recurrence"
 
 Tensor = torch.Tensor
