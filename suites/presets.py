@@ -24,15 +24,24 @@ _ACCURACY = {
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
         "": {"seq_lens": (128, 512), "budget": 2.5},
-        "accuracy": {**_ACCURACY, "seq_lens": (96,)},
-        "gradient": {**_ACCURACY, "seq_lens": (96,), "patterns": ("self", "causal_self")},
+        "accuracy": {
+            **_ACCURACY,
+            "seq_lens": (96,),
+            "patterns": ("self", "cross", "causal_self"),
+        },
+        "gradient": {
+            **_ACCURACY,
+            "seq_lens": (96,),
+            "patterns": ("self", "causal_self"),
+            "dtypes": ("float32",),
+        },
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
             "patterns": ("self",),
             "directions": ("forward",),
         },
-        "speed": {},
+        "speed": {"patterns": ("self",)},
     },
     "standard": {
         "": {

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import bakeoff
+from bakeoff.registry.shapes import PATTERNS
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Record, Status
 from bakeoff.suites.selection import selection_for
@@ -47,7 +48,7 @@ def require_right(variant: Variant, records: list[Record]) -> None:
 
 @over_variants
 def test_accuracy(variant: Variant) -> None:
-    records = records_of(variant, "accuracy", "quick")
+    records = records_of(variant, "accuracy", "quick", patterns=tuple(PATTERNS))
     require_right(variant, records)
     metrics = {r.metric for r in records}
     assert {f"property_{name}" for name in variant.metadata.properties} - metrics <= {
@@ -59,7 +60,7 @@ def test_accuracy(variant: Variant) -> None:
 
 @over_variants
 def test_gradients(variant: Variant) -> None:
-    records = records_of(variant, "gradient", "quick")
+    records = records_of(variant, "gradient", "quick", dtypes=("float32", "bfloat16"))
     require_right(variant, records)
     assert {r.cell.forward for r in records if r.metric == "gradcheck"} <= set(variant.forwards)
     assert any(r.metric == "gradcheck" and r.status == Status.OK for r in records)

@@ -26,6 +26,9 @@ NAME, VERSION = "scaling", 1
 #: Lengths at which costs are counted, as far as the time allows.
 COUNTED = (512, 1024, 2048, 4096)
 COUNTING_SECONDS = 3.0
+#: What takes longer than this at the second of the short lengths, as a reference that goes from
+#: token to token, is counted at those.
+SHORT, SLOW_SECONDS = (64, 128), 0.5
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
 MOST_FLOPS, LEAST_FLOPS = 1.05, 0.5
@@ -102,8 +105,11 @@ def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
     """What a forward declares, judged by counting."""
     forward = variant.forward(cell.forward)
     counts: dict[int, Count] = {}
+    started = time.monotonic()
+    counted(variant, cell.forward, at_length(cell.case, SHORT[-1]))
+    slow = time.monotonic() - started > SLOW_SECONDS
     end = time.monotonic() + COUNTING_SECONDS
-    for n in COUNTED:
+    for n in SHORT if slow else COUNTED:
         counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
         if time.monotonic() > end and len(counts) > 1:
             break
