@@ -139,7 +139,7 @@ class Supervisor:
             self.close_worker()
         if self._worker is None:
             # -P: a file in the working directory must not pass for a module of ours.
-            command = [sys.executable, "-P", "-m", "bakeoff.suites.worker"]
+            command = [sys.executable, "-P", "-m", "bakeoff.suites.worker", str(os.getpid())]
             self._worker = subprocess.Popen(
                 command if forking else [*command, "--once"],
                 stdin=subprocess.PIPE,

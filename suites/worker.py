@@ -1,4 +1,4 @@
-"""The process in which jobs run: ``python -m bakeoff.suites.worker``, driven through its pipes.
+"""The process in which jobs run: ``python -m bakeoff.suites.worker PARENT``, driven by its pipes.
 
 It imports torch, runs no operation, and forks a child for each job: a fork after the first
 parallel operation would hang, and a fork costs milliseconds where a fresh start costs seconds.
@@ -48,18 +48,19 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    _die_with_parent()
+    parent, *once = sys.argv[1:]
+    _die_with_parent(int(parent))
     emit = _emitter()
-    if "--once" in sys.argv[1:]:
+    if once:
         _job(json.loads(sys.stdin.readline()), emit)
         return
     _import_built_in()
     gc.freeze()
     for line in sys.stdin:
-        request = json.loads(line)
+        request, own = json.loads(line), os.getpid()
         pid = os.fork()
         if pid == 0:
-            _child(request, emit)
+            _child(request, emit, own)
         emit({"pid": pid})
         _, status = os.waitpid(pid, 0)
         emit({"exit": os.waitstatus_to_exitcode(status)})
@@ -74,12 +75,12 @@ def load_catalog(request: Mapping[str, Any]) -> Catalog:
     return catalog.with_variants(*added)
 
 
-def _child(request: Mapping[str, Any], emit: Emit) -> None:
+def _child(request: Mapping[str, Any], emit: Emit, parent: int) -> None:
     """Run one job and leave, whatever happens; nothing of it returns to the serving loop."""
     code = 1
     try:
         os.setsid()
-        _die_with_parent()
+        _die_with_parent(parent)
         _job(request, emit)
         code = 0
     except BaseException:
@@ -167,11 +168,13 @@ def _limit_memory(limit: int | None) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Linux: be killed when the parent is, so that no orphan survives it."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before it could be heard of
+            os._exit(1)
 
 
 def _import_built_in() -> None:
