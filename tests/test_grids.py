@@ -150,7 +150,8 @@ def test_resized_grids() -> None:
 
 
 def test_a_variant_that_takes_a_grid_is_measured_with_grids() -> None:
-    shapes = {(c.case.pattern, c.case.attention_shape) for c in planned(planted(by_rows))}
+    cells = planned(planted(by_rows), patterns=tuple(PATTERNS))
+    shapes = {(c.case.pattern, c.case.attention_shape) for c in cells}
     grids = {(pattern, s.grid, s.q_len, s.k_len) for pattern, s in shapes if s.grid}
     assert grids == {
         ("self", ((8, 12),), 96, 96),
@@ -158,7 +159,7 @@ def test_a_variant_that_takes_a_grid_is_measured_with_grids() -> None:
         ("cross", ((6, 8),), 96, 48),
         ("cross", ((6, 8), (3, 4)), 96, 60),
     }
-    assert {pattern for pattern, s in shapes if not s.grid} == set(bakeoff.registry.shapes.PATTERNS)
+    assert {pattern for pattern, s in shapes if not s.grid} == set(PATTERNS)
 
 
 def test_grids_that_are_asked_for() -> None:
