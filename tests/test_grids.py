@@ -22,6 +22,7 @@ from bakeoff import (
     UsageError,
     masked_softmax,
 )
+from bakeoff.registry.shapes import PATTERNS
 from bakeoff.reports.words import verbal
 from bakeoff.suites.builtin.scaling import at_length
 from bakeoff.suites.grids import grid_of, positions, resized
