@@ -27,7 +27,8 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "accuracy": {
             **_ACCURACY,
             "seq_lens": (96,),
-            "patterns": ("self", "cross", "causal_self"),
+            # A probe looks at cross; only causal_cross tells how causal is aligned.
+            "patterns": ("self", "causal_self", "causal_cross"),
         },
         "gradient": {
             **_ACCURACY,
