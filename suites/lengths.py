@@ -128,15 +128,17 @@ def _race(
         announce=lambda name: job.announce(of.get(name, first)),
     )
     race.run()
-    return {cell: _point(race, names[cell], TWIN in laps) for cell in calls}
+    floor = floor_of(median_ratio(*race.paired(TWIN))) if TWIN in laps else None
+    return {cell: _point(race, names[cell], floor) for cell in calls}
 
 
-def _point(race: Race, name: str, compared: bool) -> tuple[float, str]:
+def _point(race: Race, name: str, floor: float | None) -> tuple[float, str]:
+    """The time, and what its ratio says above the noise floor; nothing without a baseline."""
     seconds = median(race.paired(name)[0]).value
-    if not compared:
+    if floor is None:
         return seconds, ""
-    ratio, twin = median_ratio(*race.paired(name)), median_ratio(*race.paired(TWIN))
-    return seconds, difference(ratio.low, ratio.high, floor_of(twin))
+    ratio = median_ratio(*race.paired(name))
+    return seconds, difference(ratio.low, ratio.high, floor)
 
 
 def _crossover(job: Job, cell: Cell, rival: _Rival) -> Record:

@@ -107,13 +107,13 @@ def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
     counts: dict[int, Count] = {}
     for n in SHORT:  # the first time pays for what is imported late
         started = time.monotonic()
-        counted(variant, cell.forward, at_length(cell.case, n))
-    slow = time.monotonic() - started > SLOW_SECONDS
-    end = time.monotonic() + COUNTING_SECONDS
-    for n in SHORT if slow else COUNTED:
         counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-        if time.monotonic() > end and len(counts) > 1:
-            break
+    if time.monotonic() - started <= SLOW_SECONDS:
+        counts, end = {}, time.monotonic() + COUNTING_SECONDS
+        for n in COUNTED:
+            counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
+            if time.monotonic() > end and len(counts) > 1:
+                break
     lengths = list(counts)
     if cell.case.direction == "training":
         peaks = [float(count.peak_bytes) for count in counts.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -129,12 +129,13 @@ def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
         announce=partial(_announce, job, cells),
     )
     race.run()
+    equals = median_ratio(*race.paired(TWIN)) if TWIN in laps else None
     for name, cell in cells.items():
         yield from _time_records(cell, race, name)
-        if isinstance(twin, Call):
-            yield from _ratio_records(cell, race, name, job.settings)
+        if equals:
+            yield from _ratio_records(cell, median_ratio(*race.paired(name)), equals, job.settings)
         else:
-            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=twin)
+            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=str(twin))
         yield from _compile_records(cell, calls[cell])
         if cell.case.direction == "forward":
             yield from _roofline(job, cell, calls[cell], median(race.paired(name)[0]))
@@ -156,11 +157,11 @@ def _time_records(cell: Cell, race: Race, name: str) -> Iterator[Record]:
     yield _record(cell, "kernel_ratio", median_ratio(own, kernel))
 
 
-def _ratio_records(cell: Cell, race: Race, name: str, settings: Any) -> Iterator[Record]:
-    ratio = median_ratio(*race.paired(name))
+def _ratio_records(
+    cell: Cell, ratio: Estimate, equals: Estimate, settings: Mapping[str, Any]
+) -> Iterator[Record]:
     yield _record(cell, "ratio", ratio, reason=f"to {settings['baseline']}")
-    floor = median_ratio(*race.paired(TWIN))
-    yield Record(cell, "noise_floor", floor_of(floor), n=floor.n)
+    yield Record(cell, "noise_floor", floor_of(equals), n=equals.n)
     asked, budget = settings["precision"], settings["budget"]
     missed = f"asked for {asked:.3g}, not reached within {budget:g} s a race"
     found = reached(ratio)
