@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bakeoff.reports.maps import Picture
 from bakeoff.reports.tables import Table
 
-__all__ = ["Block", "Chart", "Code", "Grid", "Heading", "Items", "Maps", "Text", "names_of"]
+__all__ = [
+    "Block",
+    "Chart",
+    "Code",
+    "Figure",
+    "Grid",
+    "Heading",
+    "Items",
+    "Maps",
+    "Text",
+    "names_of",
+]
 
 
 class Code(str):
@@ -54,6 +66,13 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A Vega-Lite chart, where pictures can be shown; the blocks beside it hold its numbers."""
+
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Maps:
     """Who attends to whom under a heading, where pictures can be shown; else left out."""
 
@@ -62,7 +81,7 @@ class Maps:
     pictures: tuple[Picture, ...]
 
 
-Block = Heading | Text | Items | Grid | Chart | Maps
+Block = Heading | Text | Items | Grid | Chart | Figure | Maps
 
 
 def names_of(names: Sequence[str]) -> Iterator[str]:

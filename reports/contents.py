@@ -13,6 +13,7 @@ from bakeoff.reports.machine import ceilings
 from bakeoff.reports.maps import Picture, pictures_of
 from bakeoff.reports.rows import JUDGING, Row, chosen, rows_of
 from bakeoff.reports.scaling import Scaling, scaling_of
+from bakeoff.reports.section import Section, all_sections
 from bakeoff.reports.tables import Table, tables_of
 from bakeoff.reports.verdicts import (
     ERRORS,
@@ -90,6 +91,8 @@ class Place:
         ended: When the last was.
         kinds: What was measured there.
         ceilings: What the machine can do, a line a device.
+        sections: Parts of single suites, with their rows.
+        wrong: Labels that are not ranked, with what is wrong.
     """
 
     digest: str
@@ -98,6 +101,8 @@ class Place:
     ended: float
     kinds: tuple[Kind, ...]
     ceilings: tuple[str, ...] = ()
+    sections: tuple[tuple[Section, list[Row]], ...] = ()
+    wrong: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,14 @@ def _place(
     digest: str, description: Mapping[str, Any], rows: Sequence[Row], wrong: Mapping[str, str]
 ) -> Place:
     times = [row.measured_at for row in rows]
-    kinds = _split(rows, lambda row: str(row.axes["kind"]))
+    sections = [(s, [row for row in rows if s.takes(row)]) for s in all_sections()]
+    elsewhere = {id(row) for _, own in sections for row in own}
+    general = [row for row in rows if id(row) not in elsewhere]
+    kinds = _split(general, lambda row: str(row.axes["kind"]))
     found = tuple(_kind(name, kinds[name], wrong) for name in sorted(kinds) if name != MACHINE)
     told = tuple(ceilings(kinds.get(MACHINE, ())))
-    return Place(digest, description, min(times), max(times), found, told)
+    shown = tuple((section, own) for section, own in sections if own)
+    return Place(digest, description, min(times), max(times), found, told, shown, wrong)
 
 
 def _kind(name: str, rows: Sequence[Row], wrong: Mapping[str, str]) -> Kind:

@@ -123,7 +123,8 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
         yield Text((_LEGEND.format("; brackets hold both its ends" if wide else ""),))
     if is_tuned(place.description):
         yield Text((_TUNED,))
-    yield Heading(2, "Overview")
+    if place.kinds:
+        yield Heading(2, "Overview")
     for kind in place.kinds:
         yield Heading(3, f"{kind.name.capitalize()}: {counts(kind.verdicts)}")
         yield from overview(kind, ranked=not is_tuned(place.description))
@@ -136,6 +137,9 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
         yield from _scaling(kind.scaling)
         yield from measured("Further measurements", kind.others, wide)
         yield from _failures(kind)
+    for section, rows in place.sections:
+        yield Heading(2, section.title)
+        yield from section.blocks(rows, place.wrong)
 
 
 def counts(verdicts: Iterable[Verdict]) -> str:

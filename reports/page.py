@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 from itertools import groupby
 
-from bakeoff.reports.blocks import Block, Chart, Code, Grid, Heading, Items, Maps, Text
+from bakeoff.reports.blocks import Block, Chart, Code, Figure, Grid, Heading, Items, Maps, Text
 from bakeoff.reports.charts import chart
 from bakeoff.reports.maps import Picture, figure
 
@@ -31,7 +31,11 @@ def page(blocks: Iterable[Block]) -> str:
     blocks = list(blocks)
     title = next(b.text for b in blocks if isinstance(b, Heading))
     body = "\n".join(_body(blocks))
-    charts = [chart(block.table) for block in blocks if isinstance(block, Chart)]
+    charts = [
+        chart(block.table) if isinstance(block, Chart) else dict(block.spec)
+        for block in blocks
+        if isinstance(block, Chart | Figure)
+    ]
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -64,7 +68,7 @@ def _body(blocks: list[Block]) -> Iterator[str]:
                 yield f"<p>{_spans(pieces)}</p>"
             case Items(items):
                 yield "<ul>" + "".join(f"<li>{_spans(item)}</li>" for item in items) + "</ul>"
-            case Chart():
+            case Chart() | Figure():
                 yield f'<div class="chart" id="chart{charts}"></div>'
                 charts += 1
             case Grid():

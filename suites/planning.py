@@ -40,6 +40,7 @@ def planned(
     selections = {
         suite: selection_for(preset, suite.name, given)
         for suite in suites_of(catalog, names).values()
+        if names or not suite.on_request
     }
     jobs = [job for suite, chosen in selections.items() for job in suite.plan(catalog, chosen)]
     if all(job.for_others for job in jobs):

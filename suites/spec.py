@@ -63,6 +63,7 @@ class Suite:
             variant.
         measure: ``job -> records``. It runs in a worker process. The records of one cell come
             together; a cell is stored when the next one begins.
+        on_request: Whether it runs only where it is named: it takes long, or needs an extra.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Suite:
     summary: str
     plan: Callable[[Catalog, Selection], Iterable[Job]]
     measure: Callable[[Job], Iterable[Record]]
+    on_request: bool = False
 
 
 def suites_of(catalog: Catalog, names: Iterable[str] = ()) -> dict[str, Suite]:
