@@ -23,7 +23,7 @@ _ACCURACY = {
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
-        "": {"seq_lens": (128, 512), "budget": 2.5},
+        "": {"seq_lens": (128, 512), "budget": 1.5},
         "accuracy": {
             **_ACCURACY,
             "seq_lens": (96,),
@@ -39,6 +39,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
+            "heads": (2,),
             "patterns": ("self",),
             "directions": ("forward",),
         },
