@@ -47,15 +47,14 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "standard": {
         "": {
-            "seq_lens": (128, 256, 512, 1024, 2048, 4096),
+            "seq_lens": (128, 512, 2048),
             "patterns": ("self", "causal_self", "decode"),
             "features": (256, 1024),
-            "budget": 20.0,
+            "budget": 10.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
-        "scaling": {"patterns": ("self", "causal_self")},
-        "speed": {"directions": ("forward", "backward", "training")},
+        "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
     "full": {
         "": {
