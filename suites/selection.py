@@ -33,6 +33,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "dtypes": ("float32", "bfloat16", "float16", "float64"),
     "directions": ("forward", "backward", "training"),
     "modes": ("eager", "compiled"),
+    "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
@@ -67,6 +68,9 @@ class Selection:
         inputs: normal, peaked, or paths of files of tensors.
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
+        depths: Layers of the stacks in which gradient flow is measured.
+        initialisations: Of stacks of activations: he, xavier, orthogonal, critical,
+            critical_orthogonal.
         options: Values to sweep, by the name of the option.
         budget: Seconds that one race may take.
         precision: The half-width wanted for the interval of a ratio, as a share: 0.03 for ±3%.
@@ -97,6 +101,8 @@ class Selection:
     inputs: tuple[str, ...] = ("normal",)
     seeds: tuple[int, ...] = (0,)
     threads: tuple[int, ...] = (1,)
+    depths: tuple[int, ...] = (2, 8, 32)
+    initialisations: tuple[str, ...] = ("he",)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0
     precision: float = 0.03
@@ -156,6 +162,9 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
             )
     for value in selection.grids:
         grid_of(value, 1)
+    for value in selection.depths:
+        if value < 2:
+            raise UsageError(f"depths: got {value!r}, expected at least 2 layers to compare")
     for value in selection.devices:
         _require_device(value)
     _check_plain(selection)

@@ -171,6 +171,7 @@ def moments(curve: Curve, variance: float = 1.0) -> Moments:
     return Moments(variance, *(float(value) for value in sums))
 
 
+@lru_cache
 def steepest(curve: Curve) -> float:
     """The supremum of |φ'|, infinite where the slope still grows at ±100.
 

@@ -22,10 +22,12 @@ from bakeoff.suites.flow.initialisation import HE, Initialisation
 
 __all__ = [
     "ActivationStack",
+    "AttentionLayer",
     "AttentionStack",
     "ConnectionStack",
     "Stack",
     "States",
+    "attention_weights",
     "gradient_norms",
 ]
 
@@ -271,6 +273,23 @@ def gradient_norms(states: States, cotangent: torch.Tensor) -> list[float]:
         states.outputs[-1], nodes, cotangent, allow_unused=True
     )
     return [0.0 if gradient is None else float(gradient.norm()) for gradient in found]
+
+
+def attention_weights(layer: AttentionLayer, x: torch.Tensor) -> torch.Tensor:
+    """A (B, H, N, N) with attend(q, k, v) = A v, from values that are unit rows.
+
+    Args:
+        layer: Of an attention whose output is a weighted mean of the values.
+        x: What the layer is given, (B, N, H·D).
+    """
+    training = layer.training
+    with torch.no_grad():
+        q, k, _ = layer.eval().queries_keys_values(x)
+        size = k.shape[2]
+        rows = torch.eye(size, dtype=x.dtype).expand(*k.shape[:2], size, size)
+        weights = layer.attend(q, k, rows)
+    layer.train(training)
+    return weights
 
 
 #: LeCun et al. (1998): each output has the variance of the inputs.

@@ -37,6 +37,13 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
+    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    (
+        "--initialisation",
+        "initialisations",
+        str,
+        "of stacks of activations: he, xavier, orthogonal, critical, critical_orthogonal",
+    ),
     ("--threads", "threads", int, "threads within one operation"),
 )
 #: Forwards that `--explain` names for one reason.
