@@ -21,6 +21,7 @@ _ACCURACY = {
 }
 
 _DEEP = {
+    "draws": 10,
     "depths": (2, 4, 8, 16, 32, 64),
     "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
 }
@@ -40,6 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (96,),
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
+            "draws": 4,
         },
         "memory": {"patterns": ("self",)},
         "scaling": {

@@ -37,7 +37,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches")
+SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Selection:
         cache: ``warm``, or ``cold`` where caches are emptied before each call; empty for warm on
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
+        draws: Stacks that are drawn, with seeds of their own, for each cell of gradient flow.
     """
 
     kinds: tuple[str, ...] = ()
@@ -101,7 +102,7 @@ class Selection:
     inputs: tuple[str, ...] = ("normal",)
     seeds: tuple[int, ...] = (0,)
     threads: tuple[int, ...] = (1,)
-    depths: tuple[int, ...] = (2, 8, 32)
+    depths: tuple[int, ...] = (4, 16)
     initialisations: tuple[str, ...] = ("he",)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0
@@ -109,6 +110,7 @@ class Selection:
     baseline: str = ""
     cache: str = ""
     launches: int = 1
+    draws: int = 8
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -183,8 +185,10 @@ def _check_plain(selection: Selection) -> None:
         raise UsageError(
             f"precision: got {selection.precision!r}, expected a share such as 0.03 for 3%"
         )
-    if not isinstance(selection.launches, int) or selection.launches < 1:
-        raise UsageError(f"launches: got {selection.launches!r}, expected a number of at least 1")
+    for name in ("launches", "draws"):
+        value = getattr(selection, name)
+        if not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name}: got {value!r}, expected a number of at least 1")
 
 
 def _require_device(name: str) -> None:
@@ -197,7 +201,17 @@ def _require_device(name: str) -> None:
         raise UsageError(f"devices: got {name!r}, expected a device of torch: {told}") from error
 
 
-_SIZES = ("seq_lens", "kv_lens", "batches", "heads", "kv_heads", "head_dims", "features", "threads")
+_SIZES = (
+    "seq_lens",
+    "kv_lens",
+    "batches",
+    "heads",
+    "kv_heads",
+    "head_dims",
+    "features",
+    "threads",
+    "depths",
+)
 
 
 def expand(

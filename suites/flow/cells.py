@@ -21,7 +21,7 @@ from bakeoff.suites.flow.draws import (
     connection_sample,
     reach_sample,
 )
-from bakeoff.suites.flow.gains import gains_of
+from bakeoff.suites.flow.gains import initialisation
 from bakeoff.suites.flow.quadrature import Curve, curve_of
 from bakeoff.suites.flow.samples import records_of
 from bakeoff.suites.grids import NO_GRID
@@ -31,15 +31,13 @@ from bakeoff.suites.spec import Job
 from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of, usual_pattern
 
-__all__ = ["CHECKS", "DRAWS", "measure", "plan"]
+__all__ = ["CHECKS", "measure", "plan"]
 
 CHECKS = ("flow", "reach", "initialisation")
-#: Stacks that are drawn for each cell; the intervals are between them.
-DRAWS = 6
 #: Rows of data, or positions of a sequence.
 ROWS = 64
 #: Lengths over which the gradients of q, k and v are followed.
-LENGTHS = (32, 64, 128, 256)
+LENGTHS = (32, 64, 128)
 _REACH_REMARKS = {f"grad_to_{name}": f"at N = {LENGTHS[-1]}" for name in "qkv"}
 
 
@@ -65,26 +63,26 @@ def plan(suite: str, version: int, catalog: Catalog, selection: Selection) -> It
 
 
 def _cells(variant: Variant, cell: Cell, selection: Selection) -> Iterator[Cell]:
-    def having(**extra: Any) -> Cell:
-        return replace(cell, extra=extra)
+    def having(check: str, **extra: Any) -> Cell:
+        return replace(cell, extra={"check": check, **extra, "draws": selection.draws})
 
     match variant:
         case Activation():
-            yield having(check="initialisation")
+            yield replace(cell, extra={"check": "initialisation"})
             for name in selection.initialisations:
                 for depth in selection.depths:
-                    yield having(check="flow", depth=depth, initialisation=name)
+                    yield having("flow", depth=depth, initialisation=name)
         case Attention():
             # A usual pattern stands in where the mechanism does not allow self-attention.
             own = replace(cell.case, pattern=usual_pattern(variant))
             cell = replace(cell, case=own)
             for skip in (False, True):
                 for depth in selection.depths:
-                    yield having(check="flow", depth=depth, skip=skip)
-            yield having(check="reach")
+                    yield having("flow", depth=depth, skip=skip)
+            yield having("reach")
         case Connection():
             for depth in selection.depths:
-                yield having(check="flow", depth=depth)
+                yield having("flow", depth=depth)
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -107,7 +105,8 @@ def measure(job: Job) -> Iterator[Record]:
 
 def _records(variant: Variant, cell: Cell, curves: dict[str, Curve | None]) -> Iterator[Record]:
     case, extra = cell.case, cell.extra
-    seeds = [DRAWS * case.seed + draw for draw in range(DRAWS)]
+    draws = int(extra.get("draws", 1))
+    seeds = [draws * case.seed + draw for draw in range(draws)]
     match variant, extra["check"]:
         case Activation(), "initialisation":
             yield from _initialisation(variant, cell)
@@ -142,7 +141,7 @@ def _curve(variant: Activation, options: Mapping[str, Any]) -> Curve | None:
 
 
 def _initialisation(variant: Activation, cell: Cell) -> Iterator[Record]:
-    found = gains_of(variant, options=cell.case.options)
+    found = initialisation(variant, options=cell.case.options)
     yield Record(cell, "second_moment", found.second_moment)
     yield Record(cell, "gain", found.gain)
     constant = "" if found.gain_of_deviation else "it is constant"

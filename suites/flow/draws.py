@@ -42,7 +42,7 @@ __all__ = ["activation_sample", "attention_sample", "connection_sample", "reach_
 #: Added to a seed for data and cotangents, which are the same for all variants.
 SHARED = 2**32
 #: The Jacobian of an attention has (N·H·D)² entries: it is taken of a small stack.
-SMALL = {"q_len": 8, "k_len": 8, "head_dim": 8, "value_dim": 8}
+SMALL = {"q_len": 8, "k_len": 8, "head_dim": 4, "value_dim": 4}
 SMALL_GRID = ((2, 4),)
 
 

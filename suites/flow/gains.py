@@ -15,7 +15,7 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.flow.quadrature import curve_of, moments
 from bakeoff.suites.flow.theory import BIAS_VARIANCE, Critical, critical
 
-__all__ = ["Gains", "gains_of", "torch_gain"]
+__all__ = ["Gains", "initialisation", "torch_gain"]
 
 #: torch's names where ours differ.
 _TORCH_NAMES = {"identity": "linear"}
@@ -46,7 +46,7 @@ class Gains:
     reason: str = ""
 
 
-def gains_of(
+def initialisation(
     activation: Variant | Callable[[torch.Tensor], torch.Tensor],
     *,
     bias_variance: float = BIAS_VARIANCE,

@@ -246,15 +246,9 @@ class ConnectionStack(Stack):
         """Run it and keep what each layer puts out, which later layers may ask for too."""
         outputs: list[torch.Tensor] = []
         for i, (layer, branch) in enumerate(zip(self.layers, self.branches, strict=True)):
-            history = (x, *outputs)[:-1] if outputs else ()
-            y = layer(
-                outputs[-1] if outputs else x,
-                branch,
-                layer=i,
-                depth=len(self.layers),
-                history=history,
-            )
-            outputs.append(y)
+            of, history = outputs[-1] if outputs else x, tuple(outputs)
+            depth = len(self.layers)
+            outputs.append(layer(of, branch, layer=i, depth=depth, history=history))
         return States(x, tuple(outputs))
 
 
