@@ -12,10 +12,10 @@ __all__ = ["LEGEND", "initialisation_grid"]
 
 LEGEND = (
     "By quadrature over z ~ N(0, 1). Gain: 1/√E[φ²]; weights N(0, gain²/fan_in) without biases "
-    "keep the second moment of pre-activations at 1. 1/std: outputs vary as much as z does. torch: what "
-    "calculate_gain says, where it knows the activation. Critical: weights N(0, σ_w²/fan_in), or "
-    "orthogonal ones times σ_w, and biases N(0, σ_b²), for deep plain stacks: gradients neither "
-    "vanish nor explode, and pre-activations stay at the variance q*."
+    "keep the second moment of pre-activations at 1. 1/std: outputs vary as much as z does. torch: "
+    "what calculate_gain says, if it knows the activation. Critical: weights N(0, σ_w²/fan_in), "
+    "or orthogonal ones times σ_w, and biases N(0, σ_b²), for deep plain stacks: gradients "
+    "neither vanish nor explode, and pre-activations stay at the variance q*."
 )
 
 
