@@ -20,6 +20,12 @@ _ACCURACY = {
     "dtypes": ("float32", "bfloat16"),
 }
 
+_DEEP = {
+    "draws": 10,
+    "depths": (2, 4, 8, 16, 32, 64),
+    "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
+}
+
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
@@ -35,6 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (96,),
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
+            "draws": 4,
         },
         "memory": {"patterns": ("self",)},
         "scaling": {
@@ -53,7 +60,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "budget": 10.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
-        "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "gradient": {**_ACCURACY, **_DEEP, "seq_lens": (64, 257)},
         "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
     "full": {
@@ -73,6 +80,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "gradient": {
             **_ACCURACY,
+            **_DEEP,
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },

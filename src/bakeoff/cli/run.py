@@ -37,6 +37,13 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
+    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    (
+        "--initialisation",
+        "initialisations",
+        str,
+        "of stacks of activations: he, xavier, orthogonal, critical, critical_orthogonal",
+    ),
     ("--threads", "threads", int, "threads within one operation"),
 )
 #: Forwards that `--explain` names for one reason.
@@ -70,6 +77,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["warm", "cold"]),
     help="whether caches hold the inputs; the CPU's default is warm, a GPU's cold",
 )
+@click.option("--draws", type=click.IntRange(min=1), metavar="K",
+              help="how many stacks are drawn for each cell of gradient flow")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
 @click.option(
@@ -100,6 +109,7 @@ def run(
     precision: str | None,
     baseline: str | None,
     cache: str | None,
+    draws: int | None,
     launches: int | None,
     malloc: str,
     shard: str | None,
@@ -125,7 +135,13 @@ def run(
     given: dict[str, Any] = {name: values for name, values in axes.items() if values}
     if options:
         given["options"] = _swept(options)
-    single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
+    single = {
+        "budget": budget,
+        "baseline": baseline,
+        "cache": cache,
+        "launches": launches,
+        "draws": draws,
+    }
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = _share(precision)
