@@ -36,6 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
         },
+        "claims": {"scale": "quick", "seeds": tuple(range(5))},
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
@@ -52,6 +53,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "budget": 20.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
+        "claims": {"scale": "standard", "seeds": tuple(range(10))},
         "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
         "scaling": {"patterns": ("self", "causal_self")},
         "speed": {"directions": ("forward", "backward", "training")},
@@ -76,6 +78,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
+        "claims": {"scale": "full", "seeds": tuple(range(20))},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},

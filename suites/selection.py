@@ -13,6 +13,7 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
 from bakeoff.registry.variants import Attention, Variant
+from bakeoff.suites.claims.claim import SCALES
 from bakeoff.suites.grids import NO_GRID, ON_GRIDS, grid_of, positions
 from bakeoff.suites.presets import PRESETS
 from bakeoff.suites.records import Cell
@@ -36,7 +37,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches")
+SINGLE = ("budget", "precision", "baseline", "cache", "launches", "scale")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class Selection:
         cache: ``warm``, or ``cold`` where caches are emptied before each call; empty for warm on
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
+        claims: Names of claims, for the suite of that name.
+        scale: How large the experiments of claims are: one of
+            :data:`bakeoff.suites.claims.claim.SCALES`.
     """
 
     kinds: tuple[str, ...] = ()
@@ -103,6 +107,8 @@ class Selection:
     baseline: str = ""
     cache: str = ""
     launches: int = 1
+    claims: tuple[str, ...] = ()
+    scale: str = "quick"
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -176,6 +182,8 @@ def _check_plain(selection: Selection) -> None:
         )
     if not isinstance(selection.launches, int) or selection.launches < 1:
         raise UsageError(f"launches: got {selection.launches!r}, expected a number of at least 1")
+    if selection.scale not in SCALES:
+        raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
 
 
 def _require_device(name: str) -> None:

@@ -38,6 +38,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
     ("--threads", "threads", int, "threads within one operation"),
+    ("--claim", "claims", str, "names of claims, for --suite claims"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -52,7 +53,7 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; claims")
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
