@@ -55,10 +55,14 @@ def exponent_of(cost: Callable[[Case], float], case: Case, lengths: tuple[int, i
 
 
 def calls_of(experiment: Experiment, role: str, case: Case) -> dict[str, Call]:
-    """Every forward of a role that can run the case, ready to run, by its label."""
+    """The forwards of a role that can run the case, ready to run, by role and name.
+
+    The reference is there to be read, and takes part only where nothing else can.
+    """
     variant = experiment.variant(role)
     found: dict[str, Call] = {}
-    for name in _forwards_of(experiment, role, case):
+    names = _forwards_of(experiment, role, case)
+    for name in [name for name in names if name != "reference"] or names:
         cell = Cell("claims", 0, variant.name, name, case)
         found[f"{role}:{name}"] = Call.of(variant, cell)
     return found

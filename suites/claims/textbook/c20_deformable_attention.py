@@ -14,7 +14,7 @@ from bakeoff.suites.claims.claim import Claim, Criterion
 from bakeoff.suites.claims.costs import exponent_of, least_flops, least_moved
 from bakeoff.suites.claims.experiment import Experiment
 
-LENGTHS, POINTS = (8192, 16384), (4, 16)
+LENGTHS, POINTS = (4096, 8192), (4, 16)
 #: For the reach: places, points, and how many times larger the offsets become.
 PLACES, FEW, FARTHER = 48, 2, 10.0
 #: A place between two cells is interpolated from both.
@@ -66,7 +66,7 @@ def bakeoff_claims() -> Iterable[Claim]:
         number=20,
         roles={"sampled": "deformable"},
         criteria=(
-            Criterion("exponent_flops", "p of FLOPs ∝ N^p, N to 16384", below=1.1),
+            Criterion("exponent_flops", "p of FLOPs ∝ N^p, N to 8192", below=1.1),
             Criterion("exponent_moved", "p of bytes moved ∝ N^p", below=1.1),
             Criterion("per_point", "bytes moved with K = 16 ÷ 4 times those with 4", below=1.1),
             Criterion("farther", "mean reach with offsets × 10 ÷ as drawn", above=2, log=True),
