@@ -12,10 +12,8 @@ from bakeoff.suites.claims.judging import Verdict, judged, verdict_of
 
 CLAIMS = claims_of(bakeoff.load(entry_points=False, pyproject=False))
 COUNTERFEITS = {**counterfeits.COUNTERFEITS, **counterfeits_trained.COUNTERFEITS}
-EACH = [
-    pytest.param(name, marks=pytest.mark.slow if name in counterfeits_trained.SLOW else ())
-    for name in CLAIMS
-]
+SLOW = counterfeits.SLOW | counterfeits_trained.SLOW
+EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CLAIMS]
 
 
 def test_every_claim_has_a_counterfeit() -> None:

@@ -41,6 +41,7 @@ def _calls(
 ) -> dict[str, Call]:
     calls = {}
     for role in ("rectifier", *others):
+        experiment.alive()  # compiling takes its time
         case = Case(
             kind="activation",
             shape=SHAPE,
