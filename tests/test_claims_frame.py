@@ -237,7 +237,7 @@ def test_a_claim_becomes_records(catalog: Catalog) -> None:
     found = {record.metric: record for record in records_of(bringing(catalog, claim()))}
     assert found["verdict"].value == 1.0
     assert found["verdict"].reason == "holds"
-    assert found["above"].reason == "> 1: a mean"
+    assert found["above"].reason == "holds: > 1: a mean"
     assert found["above"].n == 5
     assert (found["statement"].reason, found["source"].reason) == ("It is so.", "Nobody")
     assert {record.cell.label for record in found.values()} == {f"{CLAIM}:planted"}

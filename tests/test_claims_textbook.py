@@ -26,12 +26,14 @@ def test_numbers_are_not_used_twice() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
+@pytest.mark.filterwarnings("default")  # those of torch.compile itself
 @pytest.mark.parametrize("name", EACH)
 def test_it_is_not_refuted(name: str, catalog: bakeoff.Catalog) -> None:
     found = judged(CLAIMS[name], catalog)
     assert verdict_of(found) != Verdict.FALSE, found
 
 
+@pytest.mark.filterwarnings("default")  # likewise
 @pytest.mark.parametrize("name", EACH)
 def test_a_counterfeit_refutes_it(name: str, catalog: bakeoff.Catalog) -> None:
     given = COUNTERFEITS[name]

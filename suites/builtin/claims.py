@@ -98,7 +98,7 @@ def _verdict(cell: Cell, found: list[Evidence]) -> Iterator[Record]:
             low if one.n else None,
             high if one.n else None,
             one.n,
-            reason=f"{criterion.bound}: {criterion.says}",
+            reason=f"{one.verdict}: {criterion.bound}: {criterion.says}",
         )
 
 

@@ -93,7 +93,7 @@ def influence(
     for slope in slopes:
         if slope is not None:  # (N·H·B·Dv, B, H, N, D)
             squares = squares + slope.square().sum((1, 2, 4))
-    return squares.unflatten(0, rows.shape).sum(1).sqrt()
+    return squares.view(*rows.shape, -1).sum(1).sqrt()
 
 
 def weights_of(experiment: Experiment, role: str, arguments: Arguments) -> torch.Tensor:

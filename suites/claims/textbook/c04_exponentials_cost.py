@@ -39,7 +39,7 @@ def measure(experiment: Experiment) -> Mapping[str, float]:
 def _calls(
     experiment: Experiment, direction: str, mode: str, others: tuple[str, ...]
 ) -> dict[str, Call]:
-    calls = {}
+    calls: dict[str, Call] = {}
     for role in ("rectifier", *others):
         experiment.alive()  # compiling takes its time
         case = Case(
