@@ -227,6 +227,12 @@ def test_claims_are_chosen_by_name(catalog: Catalog) -> None:
         claim().with_roles(rectifer="tanh")
 
 
+def test_a_scale_is_one_of_three() -> None:
+    assert selection_for("standard", "claims", {}).scale == "standard"
+    with pytest.raises(UsageError, match="scale: got 'large', expected one of quick, standard, f"):
+        selection_for("quick", "claims", {"scale": "large"})
+
+
 def records_of(catalog: Catalog, name: str = "planted") -> Iterator[Record]:
     suite = suites_of(catalog, ["claims"])["claims"]
     for job in suite.plan(catalog, selection_for("quick", "claims", {"claims": (name,)})):
