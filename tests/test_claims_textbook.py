@@ -20,6 +20,12 @@ def test_every_claim_has_a_counterfeit() -> None:
     assert set(COUNTERFEITS) == set(CLAIMS)
 
 
+def test_those_that_race_say_that_they_are_timed() -> None:
+    for claim in CLAIMS.values():
+        assert claim.measure is not None
+        assert claim.timed == ("ratio_of_times" in claim.measure.__globals__), claim.name
+
+
 def test_numbers_are_not_used_twice() -> None:
     numbers = [claim.number for claim in CLAIMS.values()]
     assert None not in numbers

@@ -73,4 +73,5 @@ def bakeoff_claims() -> Iterable[Claim]:
             for direction, mode, others in WAYS
         ),
         measure=measure,
+        timed=True,
     )

@@ -88,5 +88,6 @@ def bakeoff_claims() -> Iterable[Claim]:
             Criterion("reach_without", "pairs that 2 layers connect, window ±2 alone", below=0.5),
         ),
         measure=measure,
+        timed=True,
         count=count,
     )

@@ -76,5 +76,6 @@ def bakeoff_claims() -> Iterable[Claim]:
             Criterion("far", "largest such difference of two far keys of a group", below=1e-6),
         ),
         measure=measure,
+        timed=True,
         count=count,
     )
