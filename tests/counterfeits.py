@@ -16,7 +16,7 @@ from bakeoff import (
     masked_softmax,
 )
 
-__all__ = ["COUNTERFEITS", "SLOW", "activation", "attention", "connection", "metadata"]
+__all__ = ["COUNTERFEITS", "activation", "attention", "connection", "metadata"]
 
 
 def metadata(**properties: Any) -> Metadata:
@@ -136,5 +136,3 @@ COUNTERFEITS: Mapping[str, Mapping[str, Activation | Attention | Connection | st
     # Each place attends to itself alone: nothing is mixed, and no rank is lost.
     "rank_collapse": {"attention": attention(lambda q, k, v, **_: v)},
 }
-#: Claims that take more than some seconds: this one compiles.
-SLOW = frozenset({"exponentials_cost"})

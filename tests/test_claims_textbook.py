@@ -12,7 +12,8 @@ from bakeoff.suites.claims.judging import Verdict, judged, verdict_of
 
 CLAIMS = claims_of(bakeoff.load(entry_points=False, pyproject=False))
 COUNTERFEITS = {**counterfeits.COUNTERFEITS, **counterfeits_trained.COUNTERFEITS}
-SLOW = counterfeits.SLOW | counterfeits_trained.SLOW
+#: Those that train for long, and all that race: a quick test must not hang on a time.
+SLOW = {*counterfeits_trained.SLOW, *(name for name, claim in CLAIMS.items() if claim.timed)}
 EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CLAIMS]
 
 
