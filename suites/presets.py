@@ -43,6 +43,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "dtypes": ("float32",),
             "draws": 4,
         },
+        "claims": {"scale": "quick", "seeds": tuple(range(5))},
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
@@ -60,6 +61,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "budget": 10.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
+        "claims": {"scale": "standard", "seeds": tuple(range(10))},
         "gradient": {**_ACCURACY, **_DEEP, "seq_lens": (64, 257)},
         "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
@@ -84,6 +86,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
+        "claims": {"scale": "full", "seeds": tuple(range(20))},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},

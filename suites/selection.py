@@ -13,6 +13,7 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
 from bakeoff.registry.variants import Attention, Variant
+from bakeoff.suites.claims.claim import SCALES
 from bakeoff.suites.grids import NO_GRID, ON_GRIDS, grid_of, positions
 from bakeoff.suites.presets import PRESETS
 from bakeoff.suites.records import Cell
@@ -37,7 +38,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws")
+SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws", "scale")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class Selection:
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
         draws: Stacks that are drawn, with seeds of their own, for each cell of gradient flow.
+        claims: Names of claims, for the suite of that name.
+        scale: How large the experiments of claims are: one of
+            :data:`bakeoff.suites.claims.claim.SCALES`.
     """
 
     kinds: tuple[str, ...] = ()
@@ -111,6 +115,8 @@ class Selection:
     cache: str = ""
     launches: int = 1
     draws: int = 8
+    claims: tuple[str, ...] = ()
+    scale: str = "quick"
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -189,6 +195,8 @@ def _check_plain(selection: Selection) -> None:
         value = getattr(selection, name)
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"{name}: got {value!r}, expected a number of at least 1")
+    if selection.scale not in SCALES:
+        raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
 
 
 def _require_device(name: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
+from bakeoff.cli.report import table_of
 
 if TYPE_CHECKING:
     from bakeoff.suites.explain import Explanation
@@ -45,6 +46,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
         "of stacks of activations: he, xavier, orthogonal, critical, critical_orthogonal",
     ),
     ("--threads", "threads", int, "threads within one operation"),
+    ("--claim", "claims", str, "names of claims, for --suite claims"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -59,7 +61,7 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; claims")
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
@@ -177,6 +179,8 @@ def run(
         )
         sys.exit(130)
     summary = bar.summary
+    if "claims" in suites:
+        click.echo(table_of(results, "claims"))
     click.echo(_told(summary, results))
     bad = {status: n for status, n in summary.statuses.items() if status in failing}
     if bad:
