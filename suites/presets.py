@@ -20,6 +20,9 @@ _ACCURACY = {
     "dtypes": ("float32", "bfloat16"),
 }
 
+#: Runs of a task that learns: few, but enough for an interval.
+_SEEDS = (0, 1, 2)
+
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
@@ -36,6 +39,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
         },
+        "learning": {"tasks": ("mqar",), "steps": 400, "seeds": _SEEDS, "per_section": True},
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
@@ -53,6 +57,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "learning": {"seeds": _SEEDS},
         "scaling": {"patterns": ("self", "causal_self")},
         "speed": {"directions": ("forward", "backward", "training")},
     },
@@ -76,6 +81,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
+        "learning": {"seeds": tuple(range(5)), "dtypes": ("float32",), "modes": ("eager",)},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},

@@ -24,6 +24,7 @@ __all__ = [
     "Selection",
     "expand",
     "selection_for",
+    "sweep",
     "usual_heads",
 ]
 
@@ -36,7 +37,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches")
+SINGLE = ("budget", "precision", "baseline", "cache", "launches", "steps", "per_section")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Selection:
         cache: ``warm``, or ``cold`` where caches are emptied before each call; empty for warm on
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
+        tasks: Names of learning tasks.
+        depths: Layers of the models that learn; empty for those that each task states.
+        steps: Training steps of one run; 0 for what each task states.
+        per_section: Whether, where no variant is named, one of each section of the textbook
+            learns for all.
     """
 
     kinds: tuple[str, ...] = ()
@@ -103,6 +109,10 @@ class Selection:
     baseline: str = ""
     cache: str = ""
     launches: int = 1
+    tasks: tuple[str, ...] = ()
+    depths: tuple[int, ...] = ()
+    steps: int = 0
+    per_section: bool = False
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -176,6 +186,8 @@ def _check_plain(selection: Selection) -> None:
         )
     if not isinstance(selection.launches, int) or selection.launches < 1:
         raise UsageError(f"launches: got {selection.launches!r}, expected a number of at least 1")
+    if not isinstance(selection.steps, int) or selection.steps < 0:
+        raise UsageError(f"steps: got {selection.steps!r}, expected a number of training steps")
 
 
 def _require_device(name: str) -> None:
@@ -188,7 +200,8 @@ def _require_device(name: str) -> None:
         raise UsageError(f"devices: got {name!r}, expected a device of torch: {told}") from error
 
 
-_SIZES = ("seq_lens", "kv_lens", "batches", "heads", "kv_heads", "head_dims", "features", "threads")
+_SIZES = ("seq_lens", "kv_lens", "batches", "heads", "kv_heads", "head_dims", "features", "threads",
+          "depths")  # fmt: skip
 
 
 def expand(
@@ -233,7 +246,7 @@ def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Ite
         shape,
     ), options, dtype, device, direction, mode, inputs, seed, threads in itertools.product(
         list(dict.fromkeys(shapes)),
-        list(_sweep(variant, selection)),
+        list(sweep(variant, selection)),
         selection.dtypes,
         selection.devices,
         directions,
@@ -327,7 +340,8 @@ def _feature_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | 
         yield None, FeatureShape(batch, n, features)
 
 
-def _sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+def sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+    """The options of ``variant``, complete, for each combination of the values to sweep."""
     swept = {n: values for n, values in selection.options.items() if n in variant.options}
     for values in itertools.product(*swept.values()):
         yield resolve_options(variant, dict(zip(swept, values, strict=True)))

@@ -33,7 +33,8 @@ class ShortConvolution(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, N, width) to the same."""
         past = F.pad(x.mT, (self.conv.kernel_size[0] - 1, 0))
-        return self.conv(past).mT
+        seen: torch.Tensor = self.conv(past).mT
+        return seen
 
 
 class AttentionLayer(nn.Module):
@@ -89,7 +90,8 @@ class AttentionLayer(nn.Module):
         )
         given = self.given(source) if self.given else {}
         found = self.attention(q, k, v, causal=self.causal, grid=self.shape.grid, **given)
-        return self.output(found.transpose(1, 2).flatten(2))
+        rows: torch.Tensor = self.output(found.transpose(1, 2).flatten(2))
+        return rows
 
 
 class FeedForward(nn.Module):
@@ -117,7 +119,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, width) to the same."""
-        return self.down(self.activation(self.up(x)))
+        rows: torch.Tensor = self.down(self.activation(self.up(x)))
+        return rows
 
 
 class Skip(nn.Module):
@@ -166,7 +169,8 @@ class Skip(nn.Module):
         further = () if memory is None else (memory,)
 
         def branch(rows: torch.Tensor) -> torch.Tensor:
-            return self.layer(self.norm(rows), *further)
+            put_out: torch.Tensor = self.layer(self.norm(rows), *further)
+            return put_out
 
         call: Callable[..., torch.Tensor] = self.connection
         return call(x, branch, layer=self.place, depth=self.depth, history=history)

@@ -107,7 +107,8 @@ class _Reading(nn.Module):
         self.places = nn.Parameter(torch.randn(length, width) / math.sqrt(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.rows(x) + self.places
+        rows: torch.Tensor = self.rows(x) + self.places
+        return rows
 
 
 class Transformer(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +39,15 @@ class Examples:
 
     def at(self, index: torch.Tensor) -> Examples:
         """Those at these places."""
-        given = None if self.given is None else self.given[index]
-        return Examples(self.x[index], self.y[index], given)
+        return self._map(lambda tensor: tensor[index])
+
+    def to(self, device: str) -> Examples:
+        """The same on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Examples:
+        given = None if self.given is None else change(self.given)
+        return Examples(change(self.x), change(self.y), given)
 
 
 @dataclass(frozen=True)
@@ -60,13 +67,12 @@ class Task:
             a number.
         model: ``transformer``, ``mlp`` or ``encoder_decoder``.
         pattern: Who may attend to whom.
-        kinds: Kinds of variant that are compared on it.
+        depths: The kinds of variant that are compared on it, each with the layers of the model.
         numeric: Whether ``x`` holds rows of numbers.
         target_length: T, for an encoder and a decoder.
         grid: The (height, width) of the positions, where they are places of an image.
         whole: Whether an example is right only if all its answers are.
         convolution: Width of the causal convolution before each attention; 0 for none.
-        depths: Layers of the model, each a case of its own.
         steps: Training steps of one run.
         batch: Examples a step.
         pool: Examples to train on.
@@ -83,15 +89,14 @@ class Task:
     answers: str = "each"
     model: str = "transformer"
     pattern: str = "causal_self"
-    kinds: tuple[str, ...] = ("attention",)
+    depths: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"attention": (2,)})
     numeric: bool = False
     target_length: int = 0
     grid: tuple[tuple[int, int], ...] | None = None
     whole: bool = False
     convolution: int = 0
-    depths: tuple[int, ...] = (2,)
     steps: int = 500
-    batch: int = 32
+    batch: int = 16
     pool: int = 16384
     target: float = 0.95
 
@@ -137,7 +142,7 @@ class Task:
         if self.answers == "number":
             return self.score(known.mean().expand(asked.shape), asked)
         if self.whole:
-            rows, counts = known.unique(dim=0, return_counts=True)
+            rows, counts = torch.unique(known, dim=0, return_counts=True)
             return self.share_right(rows[counts.argmax()].expand(asked.shape), asked)
         commonest = known[known != IGNORED].mode().values
         return self.share_right(commonest.expand(asked.shape), asked)

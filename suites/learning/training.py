@@ -19,7 +19,8 @@ WARM_UP, LAST = 0.05, 0.1
 WEIGHT_DECAY = 0.01
 #: Points of a loss curve.
 POINTS = 20
-#: A loss so many times what it was at the start has diverged, as one that is not finite has.
+#: A loss so many times what it was at the start, after the warm-up, has diverged, as one that is
+#: not finite has.
 EXPLODED = 10.0
 HELD_OUT = 256
 #: Examples that are judged at once.
@@ -36,7 +37,7 @@ class Point:
 
     Args:
         step: Steps done.
-        train: The mean loss of the batches since the point before; at step 0 that of the first.
+        train: The mean loss of the batches since the point before.
         validation: The loss on validation data.
         score: The score there.
     """
@@ -62,6 +63,7 @@ class Training:
         steps: Steps of the whole run, which fix the schedule.
         seed: Of the examples, their order, and the variant's noise.
         alive: Called now and then.
+        device: Where the model is.
 
     Attributes:
         curve: The loss curve so far.
@@ -76,6 +78,7 @@ class Training:
     steps: int
     seed: int = 0
     alive: Callable[[], None] = _nobody
+    device: str = "cpu"
     curve: list[Point] = field(default_factory=list)
     reached: int | None = None
     diverged: str = ""
@@ -83,8 +86,8 @@ class Training:
 
     def __post_init__(self) -> None:
         count = min(self.task.pool, self.steps * self.task.batch)
-        self.data = self.task.make("train", count, self.seed)
-        self.held_out = self.task.make("validation", HELD_OUT, self.seed)
+        self.data = self.task.make("train", count, self.seed).to(self.device)
+        self.held_out = self.task.make("validation", HELD_OUT, self.seed).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.rate, weight_decay=WEIGHT_DECAY, fused=True
         )
@@ -118,6 +121,7 @@ class Training:
     def _one(self) -> None:
         started = time.perf_counter()
         index = torch.randint(len(self.data), (self.task.batch,), generator=self._order)
+        index = index.to(self.device)
         batch = self.data.at(index)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * schedule(self.step, self.steps)
@@ -137,8 +141,9 @@ class Training:
         self._losses = []
         validation, score = evaluated(self.model, self.task, self.held_out)
         start = self.curve[0].train if self.curve else train
+        warm = self.step > WARM_UP * self.steps  # before, large ones may still come down
         for name, loss in (("training", train), ("validation", validation)):
-            if not math.isfinite(loss) or loss > EXPLODED * max(start, 1.0):
+            if not math.isfinite(loss) or (warm and loss > EXPLODED * max(start, 1.0)):
                 self.diverged = f"the {name} loss was {loss:.3g} after {self.step} steps"
                 return
         self.curve.append(Point(self.step, train, validation, score))
@@ -163,11 +168,8 @@ def schedule(step: int, steps: int) -> float:
 def evaluated(model: nn.Module, task: Task, examples: Examples) -> tuple[float, float]:
     """The loss and the score of ``model`` on ``examples``, when not training."""
     model.eval()
+    places = torch.arange(len(examples), device=examples.x.device)
     with torch.no_grad():
-        parts = [
-            model(part.x, part.given)
-            for i in range(0, len(examples), AT_ONCE)
-            for part in [examples.at(torch.arange(i, min(i + AT_ONCE, len(examples))))]
-        ]
-    output = torch.cat(parts)
+        parts = [examples.at(some) for some in places.split(AT_ONCE)]
+        output = torch.cat([model(part.x, part.given) for part in parts])
     return float(task.loss(output, examples.y)), task.score(output, examples.y)

@@ -38,6 +38,8 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
     ("--threads", "threads", int, "threads within one operation"),
+    ("--task", "tasks", str, "tasks of the learning suite"),
+    ("--depth", "depths", int, "layers of the models that learn"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -72,6 +74,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), metavar="S",
+              help="training steps of one run of the learning suite")  # fmt: skip
 @click.option(
     "--malloc",
     type=click.Choice(["system", "tuned"]),
@@ -99,6 +103,7 @@ def run(
     baseline: str | None,
     cache: str | None,
     launches: int | None,
+    steps: int | None,
     malloc: str,
     shard: str | None,
     explaining: bool,
@@ -123,6 +128,7 @@ def run(
     if options:
         given["options"] = _swept(options)
     single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
+    single["steps"] = steps
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = _share(precision)

@@ -50,5 +50,6 @@ TASKS = (
         entries=VOCABULARY,
         outputs=VOCABULARY,
         convolution=3,
+        steps=1500,
     ),
 )
