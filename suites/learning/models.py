@@ -104,7 +104,8 @@ class _Reading(nn.Module):
         super().__init__()
         make = nn.Linear if task.numeric else nn.Embedding
         self.rows = make(task.entries, width)
-        self.places = nn.Parameter(torch.randn(length, width) / math.sqrt(width))
+        places = torch.randn(length, width) / math.sqrt(width)
+        self.places = nn.Parameter(places) if task.places else 0.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows: torch.Tensor = self.rows(x) + self.places

@@ -72,6 +72,7 @@ class Task:
         target_length: T, for an encoder and a decoder.
         grid: The (height, width) of the positions, where they are places of an image.
         whole: Whether an example is right only if all its answers are.
+        places: Whether the model has learned embeddings of the positions.
         convolution: Width of the causal convolution before each attention; 0 for none.
         steps: Training steps of one run.
         batch: Examples a step.
@@ -94,6 +95,7 @@ class Task:
     target_length: int = 0
     grid: tuple[tuple[int, int], ...] | None = None
     whole: bool = False
+    places: bool = True
     convolution: int = 0
     steps: int = 500
     batch: int = 16
