@@ -170,6 +170,6 @@ def evaluated(model: nn.Module, task: Task, examples: Examples) -> tuple[float, 
     model.eval()
     places = torch.arange(len(examples), device=examples.x.device)
     with torch.no_grad():
-        parts = [examples.at(some) for some in places.split(AT_ONCE)]
+        parts = [examples.at(some) for some in torch.split(places, AT_ONCE)]
         output = torch.cat([model(part.x, part.given) for part in parts])
     return float(task.loss(output, examples.y)), task.score(output, examples.y)

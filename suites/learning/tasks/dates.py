@@ -11,8 +11,11 @@ import torch
 from bakeoff.suites.learning.task import SPLITS, Examples, Task
 
 #: Written out here, since those of strftime depend on the locale.
-MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]  # fmt: skip
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 #: In the names of :meth:`datetime.date.strftime`; that the order of day and month differs is told
 #: by what stands between them.
 FORMS = ("%d %B %Y", "%B %d, %Y", "%d.%m.%Y", "%m/%d/%Y", "%d-%b-%y", "%A, %d %B %Y", "%b %d %y",

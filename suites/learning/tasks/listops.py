@@ -47,7 +47,8 @@ def _expressions(split: str, count: int, seed: int) -> Examples:
     """Expressions of a fitting length, as Long Range Arena draws them: others are drawn again."""
     generator = random.Random(seed * len(SPLITS) + SPLITS.index(split))
     code = {token: i for i, token in enumerate(TOKENS)}
-    rows, values = [], []
+    rows: list[list[int]] = []
+    values: list[int] = []
     while len(rows) < count:
         tokens, value = tree(generator)
         if SHORTEST <= len(tokens) <= LONGEST:
