@@ -23,11 +23,22 @@ from bakeoff.registry.variants import Attention
 from bakeoff.suites.learning.parts import Part, Parts
 from bakeoff.suites.learning.task import Task
 
-__all__ = ["CEILINGS", "CHANCE", "CONVOLUTION", "LINEAR", "MEAN", "control_parts", "controls_of"]
+__all__ = [
+    "CEILINGS",
+    "CHANCE",
+    "CONVOLUTION",
+    "LINEAR",
+    "MEAN",
+    "ROLES",
+    "control_parts",
+    "controls_of",
+]
 
 #: Names that no variant can have.
 CHANCE, MEAN = "(chance)", "(uniform mean)"
 LINEAR, CONVOLUTION = "(linear network)", "(convolution)"
+#: What a control is there for: the convolution is no floor.
+ROLES = {CHANCE: "floor", MEAN: "floor", LINEAR: "floor", CONVOLUTION: "control"}
 #: What is known to solve the tasks of each kind.
 CEILINGS = {"attention": "scaled_dot_product", "activation": "relu", "connection": "residual"}
 #: Positions along one side that the convolution sees.

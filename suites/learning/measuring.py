@@ -79,7 +79,8 @@ def _records(cell: Cell, catalog: Catalog, alive: Callable[[], None]) -> Iterato
     task, sizes = replace(task, steps=cell.extra["steps"]), Sizes(cell.extra["depth"])
     seeds = [int(seed) for seed in cell.extra["seeds"].split(",")]
     if cell.variant == CHANCE:
-        yield _record(cell, task.metric, mean([task.chance(seed) for seed in seeds]))
+        told = f"{task.summary} From: {task.source}."
+        yield _record(cell, task.metric, mean([task.chance(seed) for seed in seeds]), reason=told)
         return
     parts, remark = _parts(cell, catalog, task, sizes)
     subject = _Subject(cell, task, sizes, parts, remark, alive)
@@ -134,6 +135,8 @@ def _told(subject: _Subject, found: Found, runs: Sequence[Run]) -> Iterator[Reco
     yield Record(cell, "diverged", len(diverged) / len(runs), n=len(runs), reason=told)
     late = [run for run in trained if run.reached is None]
     censored = f"at least: {len(late)} of {len(runs)} runs did not reach {task.target:g}"
+    solved = 1 - len(late) / len(runs)
+    yield Record(cell, "solved", solved, n=len(runs), reason=f"{task.target:g} reached")
     steps = mean([float(run.reached or run.steps) for run in trained])
     yield _record(cell, "steps_to_target", steps, reason=censored if late else "")
     for name in ("train", "validation"):

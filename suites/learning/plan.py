@@ -8,7 +8,7 @@ from dataclasses import replace
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.shapes import Case
 from bakeoff.registry.variants import Variant
-from bakeoff.suites.learning.controls import CEILINGS, controls_of
+from bakeoff.suites.learning.controls import CEILINGS, ROLES, controls_of
 from bakeoff.suites.learning.models import Sizes, cases_of
 from bakeoff.suites.learning.parts import fast_forward
 from bakeoff.suites.learning.task import Task
@@ -72,14 +72,16 @@ def _compared(
             }
             usual = placed(cases_of(ceiling, task, sizes)[0])
             for control in controls_of(task, kind):
-                yield Cell(NAME, VERSION, control, CONTROL, replace(usual, options={}), extra)
+                role = {**extra, "role": ROLES[control]}
+                yield Cell(NAME, VERSION, control, CONTROL, replace(usual, options={}), role)
             for variant in dict.fromkeys([ceiling.name, *(v.name for v in variants)]):
                 own = catalog[variant]
+                role = {**extra, "role": "ceiling" if own is ceiling else "variant"}
                 for options in sweep(own, selection):
                     case = placed(replace(cases_of(own, task, sizes)[0], options=options))
                     forwards = [f for f in own.forwards if f in selection.forwards]
                     for forward in forwards or [fast_forward(own, case)[0]]:
-                        yield Cell(NAME, VERSION, variant, forward, case, extra)
+                        yield Cell(NAME, VERSION, variant, forward, case, role)
 
 
 def _representatives(variants: list[Variant], task: Task, sizes: Sizes) -> list[Variant]:
