@@ -165,7 +165,7 @@ def test_places_are_handed_on_and_a_memory_has_no_source() -> None:
     assert places.shape == (3, 16, 1)
     assert not list(given.parameters())
     memory = CATALOG["memory_network"]
-    with pytest.raises(UnsupportedError, match="memory_keys .* nothing in this model gives it"):
+    with pytest.raises(UnsupportedError, match=r"memory_keys .* nothing in this model gives it"):
         Given(memory, shape, 16, memory.options)
 
 

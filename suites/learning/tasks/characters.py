@@ -19,14 +19,19 @@ SHARES = {"train": range(8), "validation": range(8, 9), "test": range(9, 10)}
 
 @cache
 def _text() -> torch.Tensor:
-    """All topics in the order of their names, (characters,)."""
+    """All topics in the order of their names, (characters,).
+
+    Topics repeat each other by whole sections: each paragraph stands once, so that none is both
+    learned and tested.
+    """
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise UnsupportedError(
             "this Python comes without pydoc_data, whose texts are read here"
         ) from error
-    text = "\n".join(topics[name] for name in sorted(topics)).lower()
+    parts = (part for name in sorted(topics) for part in topics[name].lower().split("\n\n"))
+    text = "\n".join(dict.fromkeys(" ".join(part.split()) for part in parts))
     code = {character: i for i, character in enumerate(ALPHABET)}
     return torch.tensor([code.get(character, 0) for character in text])
 
