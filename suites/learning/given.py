@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,17 +46,19 @@ class Given(nn.Module):
     ) -> None:
         super().__init__()
 
-        def drawn(seed: int) -> dict[str, torch.Tensor]:
+        longer = replace(shape, q_len=shape.q_len + 1, k_len=shape.k_len + 1, grid=None)
+
+        def drawn(seed: int, shape: Shape = shape) -> dict[str, torch.Tensor]:
             generator = torch.Generator().manual_seed(seed)
             return draw(variant, "inputs", shape, generator, options)
 
         self.predicted, self.constant = nn.ModuleDict(), []
-        first, second = drawn(0), drawn(1)
+        first, second, more = drawn(0), drawn(1), drawn(0, longer)
         for name, tensor in first.items():
             if torch.equal(tensor, second[name]):
                 self.constant.append(name)
                 self.register_buffer(name, tensor[:1])
-            elif tensor.shape[:3] == (shape.batch, shape.heads, shape.k_len):
+            elif more[name].shape[:3] == (shape.batch, shape.heads, longer.k_len):
                 self.predicted[name] = _Predicted(name, tensor.shape, width, drawn)
             else:
                 raise UnsupportedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import torch
@@ -10,8 +11,8 @@ from bakeoff.registry.errors import UnsupportedError
 from bakeoff.suites.learning.task import Examples, Task, generator_of
 
 WINDOW = 48
-#: What is kept as it is; capitals become small letters, all else a space.
-ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789\n.,;:!?'\"()[]{}<>=+-*/_#"
+#: What is kept; capitals become small letters, all else a space, and several spaces one.
+ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789\n.,;:'()"
 #: The text is cut into blocks of so many characters; of every 10, 8 train, 1 chooses, 1 tests.
 BLOCK = 4096
 SHARES = {"train": range(8), "validation": range(8, 9), "test": range(9, 10)}
@@ -31,9 +32,9 @@ def _text() -> torch.Tensor:
             "this Python comes without pydoc_data, whose texts are read here"
         ) from error
     parts = (part for name in sorted(topics) for part in topics[name].lower().split("\n\n"))
-    text = "\n".join(dict.fromkeys(" ".join(part.split()) for part in parts))
-    code = {character: i for i, character in enumerate(ALPHABET)}
-    return torch.tensor([code.get(character, 0) for character in text])
+    kept = (re.sub(f"[^{re.escape(ALPHABET)}]|\n", " ", part) for part in parts)
+    text = "\n".join(dict.fromkeys(" ".join(part.split()) for part in kept))
+    return torch.tensor([ALPHABET.index(character) for character in text])
 
 
 @cache
