@@ -71,6 +71,7 @@ TASKS = (
         entries=len(ALPHABET),
         outputs=len(ALPHABET),
         steps=1000,
-        target=0.45,
+        batch=32,
+        target=0.35,
     ),
 )

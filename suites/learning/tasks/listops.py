@@ -76,6 +76,6 @@ TASKS = (
         pattern="self",
         pool=POOL,
         steps=1500,
-        target=0.6,
+        target=0.35,  # what Long Range Arena reports of transformers, 36%, at its sizes
     ),
 )
