@@ -33,9 +33,9 @@ NOT_GIVEN = {"memory_network"}
 
 
 def seated(variant: bakeoff.Variant, task: Task, sizes: Sizes = SIZES) -> torch.nn.Module:
-    case = cases_of(variant, task, sizes)[0]
-    options = visible_options(variant, case) if variant.kind == "attention" else {}
-    part = Part(variant, fast_forward(variant, case)[0], options)
+    cases = cases_of(variant, task, sizes)
+    options = visible_options(variant, cases[0]) if variant.kind == "attention" else {}
+    part = Part(variant, fast_forward(variant, cases), options)
     return build(task, usual_parts(CATALOG).having(part), sizes)
 
 
@@ -57,7 +57,7 @@ def trains(model: torch.nn.Module, task: Task) -> None:
 @pytest.mark.parametrize("name", [v.name for v in CATALOG.select(kind="attention")])
 def test_every_attention_trains_or_says_why_not(name: str, task: Task) -> None:
     variant = CATALOG[name]
-    forward = fast_forward(variant, cases_of(variant, task, SIZES)[0])[0]
+    forward = fast_forward(variant, cases_of(variant, task, SIZES))
     if reason := refused(variant, forward, task, SIZES):
         assert len(reason) > 10
         return

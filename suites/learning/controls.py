@@ -66,6 +66,8 @@ def control_parts(name: str, kind: str, usual: Parts, catalog: Catalog) -> Parts
     if name == CONVOLUTION:
         return usual.having(Part(_control("convolution", convolution, kernel_weights)))
     linear = replace(usual, norm=False).having(Part(catalog["identity"]))
+    if kind != "attention":
+        return linear.having(Part(catalog["plain"]))
     return linear.having(Part(_control("learned_mean", learned_mean, mean_weights)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnsupportedError
-from bakeoff.suites.learning.controls import CHANCE, control_parts
+from bakeoff.suites.learning.controls import CHANCE, LINEAR, control_parts
 from bakeoff.suites.learning.models import Sizes, build
 from bakeoff.suites.learning.parts import Part, Parts, usual_parts, visible_options
 from bakeoff.suites.learning.plan import CONTROL, refused
@@ -82,6 +82,8 @@ def _records(cell: Cell, catalog: Catalog, alive: Callable[[], None]) -> Iterato
         told = f"{task.summary} From: {task.source}."
         yield _record(cell, task.metric, mean([task.chance(seed) for seed in seeds]), reason=told)
         return
+    if cell.variant == LINEAR and task.model == "mlp":
+        sizes = replace(sizes, depth=1)  # a stack of linear layers is one, and starts better
     parts, remark = _parts(cell, catalog, task, sizes)
     subject = _Subject(cell, task, sizes, parts, remark, alive)
     found = best_rate(lambda rate: subject.start(rate, seeds[0] + SEARCH))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,15 +69,13 @@ def usual_parts(catalog: Catalog, *, norm: bool = True) -> Parts:
     return Parts(**usual, norm=norm)
 
 
-def fast_forward(variant: Variant, case: Case) -> tuple[str, str | None]:
-    """The forward to train with, and why none can: the first beside the reference that runs
-    ``case``, else the reference.
+def fast_forward(variant: Variant, cases: Sequence[Case]) -> str:
+    """The forward to train with: the first beside the reference that runs all of ``cases``, else
+    the reference.
     """
-    others = [name for name in variant.forwards if name != "reference"]
-    for name in others:
-        if why_not(variant, name, case) is None:
-            return name, None
-    return "reference", why_not(variant, "reference", case)
+    others = (name for name in variant.forwards if name != "reference")
+    fast = (name for name in others if not any(why_not(variant, name, case) for case in cases))
+    return next(fast, "reference")
 
 
 def visible_options(variant: Variant, case: Case) -> dict[str, int]:

@@ -78,10 +78,11 @@ def _compared(
                 own = catalog[variant]
                 role = {**extra, "role": "ceiling" if own is ceiling else "variant"}
                 for options in sweep(own, selection):
-                    case = placed(replace(cases_of(own, task, sizes)[0], options=options))
+                    calls = cases_of(own, task, sizes)
+                    cases = [placed(replace(case, options=options)) for case in calls]
                     forwards = [f for f in own.forwards if f in selection.forwards]
-                    for forward in forwards or [fast_forward(own, case)[0]]:
-                        yield Cell(NAME, VERSION, variant, forward, case, role)
+                    for forward in forwards or [fast_forward(own, cases)]:
+                        yield Cell(NAME, VERSION, variant, forward, cases[0], role)
 
 
 def _representatives(variants: list[Variant], task: Task, sizes: Sizes) -> list[Variant]:
