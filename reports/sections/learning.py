@@ -56,7 +56,7 @@ def _heading(one: Comparison) -> Iterator[Block]:
 def _one(one: Comparison) -> Iterator[Block]:
     """All that is known of each learner, and the loss curves of some."""
     yield from _heading(one)
-    yield from _verdict(one)
+    yield from _verdicts([one])
     yield Grid(
         ("learner", _score_name(one), "", "steps to\ntarget", "rate", "time"),
         tuple(
@@ -75,36 +75,40 @@ def _one(one: Comparison) -> Iterator[Block]:
     yield Figure(_curves(one))
 
 
-def _verdict(one: Comparison) -> Iterator[Block]:
-    """A task whose ceiling fails says so."""
-    ceiling, depth = one.ceiling, plural(one.depth, "layer")
+def _verdicts(same: Sequence[Comparison]) -> Iterator[Block]:
+    """A task whose ceiling fails says so, with the depths at which it does."""
+    said: dict[tuple[str, ...], list[int]] = {}
+    for one in same:
+        if told := tuple(_failing(one)):
+            said.setdefault(told, []).append(one.depth)
+    for told, depths in said.items():
+        layers = ", ".join(map(str, depths[:-1])) + " and " * (len(depths) > 1) + str(depths[-1])
+        yield Text((f"With {layers} layers ", *told))
+
+
+def _failing(one: Comparison) -> Iterator[str]:
+    ceiling, floor = one.ceiling, one.floor
     if ceiling is None or ceiling.value is None:
-        yield Text((f"With {depth} no ceiling was measured: the order says little.",))
-    elif not one.ranks:
-        yield Text(
-            (
-                f"With {depth} the ceiling, ",
-                Code(ceiling.name),
-                ", is not above the floor: within this budget the task tells nothing apart, and "
-                "the order is noise.",
-            )
-        )
+        yield "no ceiling was measured: the order says little."
+    elif floor and not one.ranks:
+        yield "the ceiling, "
+        yield Code(ceiling.name)
+        yield ", is not above the best floor, "
+        yield Code(floor.name)
+        yield ": the order of what is near it is noise."
     elif ceiling.solved < 1:
-        yield Text(
-            (
-                f"With {depth} the ceiling, ",
-                Code(ceiling.name),
-                ", did not reach the target in every run: the task is not solved within this "
-                "budget, and scores only tell how far each came.",
-            )
+        yield "the ceiling, "
+        yield Code(ceiling.name)
+        yield (
+            ", did not reach the target in every run: the task is not solved within this budget, "
+            "and scores only tell how far each came."
         )
 
 
 def _by_depth(same: Sequence[Comparison]) -> Iterator[Block]:
     """Scores and training losses by depth, as tables and as a figure."""
     yield from _heading(same[0])
-    for one in same:
-        yield from _verdict(one)
+    yield from _verdicts(same)
     names = list(dict.fromkeys(x.name for one in reversed(same) for x in one.learners))
     found = [{x.name: x for x in one.learners} for one in same]
     columns = ("learner", *(str(one.depth) for one in same))
@@ -163,8 +167,10 @@ def _standing(one: Comparison, learner: Learner) -> str:
         return learner.role
     if learner.solved == 1:
         return "solved"
-    above = learner.above(one.floor)
-    return "" if above is None else "above the floor" if above else "not above the floor"
+    above, below = learner.above(one.floor), one.floor and one.floor.above(learner)
+    if above is None:
+        return ""
+    return "above the floor" if above else "below the floor" if below else "near the floor"
 
 
 def _steps(one: Comparison, learner: Learner) -> str:

@@ -12,8 +12,9 @@ __all__ = ["RATES", "Found", "best_rate"]
 
 #: Half a decade apart, about where AdamW trains models of this size.
 RATES = (1e-3, 3e-3, 1e-2)
-#: The share of a run after which the worse half is given up for the first time.
-FIRST = 0.25
+#: The share of a run after which the worse half is given up for the first time. Not earlier: a loss
+#: may lie on a plateau for a third of a run before anything is learned.
+FIRST = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Found:
 def best_rate(start: Callable[[float], Training], rates: Sequence[float] = RATES) -> Found:
     """The learning rate with the least validation loss, by successive halving.
 
-    All rates train for a quarter of the steps; the better half, by validation loss, goes on for
-    twice as long, and so on (Jamieson and Talwalkar, 2016, figure 1). Runs go on from where they
+    All rates train for half of the steps; the better half of them, by validation loss, goes on for
+    twice as long, to the end (Jamieson and Talwalkar, 2016, figure 1). Runs go on from where they
     paused, on the schedule of the whole run.
 
     Args:

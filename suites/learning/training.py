@@ -17,6 +17,8 @@ __all__ = ["Point", "Training", "evaluated"]
 #: The share of the steps in which the learning rate rises, and what is left of it at the end.
 WARM_UP, LAST = 0.05, 0.1
 WEIGHT_DECAY = 0.01
+#: The norm above which a gradient is scaled down.
+LARGEST = 1.0
 #: Points of a loss curve.
 POINTS = 20
 #: A loss so many times what it was at the start, after the warm-up, has diverged, as one that is
@@ -54,7 +56,7 @@ class Training:
 
     All variants get the same examples in the same order for the same seed. AdamW (Loshchilov and
     Hutter, 2019) with β = (0.9, 0.999); the learning rate rises over the first 5% of the steps and
-    falls to a tenth along a cosine.
+    falls to a tenth along a cosine; a gradient of a norm above 1 is scaled down to it.
 
     Args:
         model: What is trained, in place.
@@ -131,6 +133,7 @@ class Training:
         loss = self.task.loss(self.model(batch.x, batch.given), batch.y)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST)
         self.optimizer.step()
         self._losses.append(loss.detach())
         self.step += 1
