@@ -25,6 +25,8 @@ _DEEP = {
     "depths": (2, 4, 8, 16, 32, 64),
     "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
 }
+#: Runs of a task that learns: few, but enough for an interval.
+_SEEDS = (0, 1, 2)
 
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -42,8 +44,10 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
             "draws": 4,
+            "depths": (4, 16),
         },
         "claims": {"scale": "quick", "seeds": tuple(range(5))},
+        "learning": {"tasks": ("mqar",), "steps": 400, "seeds": _SEEDS, "per_section": True},
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
@@ -63,6 +67,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "claims": {"scale": "standard", "seeds": tuple(range(10))},
         "gradient": {**_ACCURACY, **_DEEP, "seq_lens": (64, 257)},
+        "learning": {"seeds": _SEEDS},
         "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
     "full": {
@@ -87,6 +92,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
         "claims": {"scale": "full", "seeds": tuple(range(20))},
+        "learning": {"seeds": tuple(range(5)), "dtypes": ("float32",), "modes": ("eager",)},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},

@@ -25,6 +25,7 @@ __all__ = [
     "Selection",
     "expand",
     "selection_for",
+    "sweep",
     "usual_heads",
 ]
 
@@ -38,7 +39,17 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws", "scale")
+SINGLE = (
+    "budget",
+    "precision",
+    "baseline",
+    "cache",
+    "launches",
+    "draws",
+    "scale",
+    "steps",
+    "per_section",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,8 @@ class Selection:
         inputs: normal, peaked, or paths of files of tensors.
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
-        depths: Layers of the stacks in which gradient flow is measured.
+        depths: Layers: of the stacks in which gradient flow is measured; of the models that learn,
+            where empty takes those that each task states.
         initialisations: Of stacks of activations: he, xavier, orthogonal, critical,
             critical_orthogonal.
         options: Values to sweep, by the name of the option.
@@ -84,6 +96,10 @@ class Selection:
         claims: Names of claims, for the suite of that name.
         scale: How large the experiments of claims are: one of
             :data:`bakeoff.suites.claims.claim.SCALES`.
+        tasks: Names of learning tasks.
+        steps: Training steps of one run; 0 for what each task states.
+        per_section: Whether, where no variant is named, one of each section of the textbook
+            learns for all.
     """
 
     kinds: tuple[str, ...] = ()
@@ -106,7 +122,7 @@ class Selection:
     inputs: tuple[str, ...] = ("normal",)
     seeds: tuple[int, ...] = (0,)
     threads: tuple[int, ...] = (1,)
-    depths: tuple[int, ...] = (4, 16)
+    depths: tuple[int, ...] = ()
     initialisations: tuple[str, ...] = ("he",)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0
@@ -117,6 +133,9 @@ class Selection:
     draws: int = 8
     claims: tuple[str, ...] = ()
     scale: str = "quick"
+    tasks: tuple[str, ...] = ()
+    steps: int = 0
+    per_section: bool = False
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -197,6 +216,8 @@ def _check_plain(selection: Selection) -> None:
             raise UsageError(f"{name}: got {value!r}, expected a number of at least 1")
     if selection.scale not in SCALES:
         raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
+    if not isinstance(selection.steps, int) or selection.steps < 0:
+        raise UsageError(f"steps: got {selection.steps!r}, expected a number of training steps")
 
 
 def _require_device(name: str) -> None:
@@ -264,7 +285,7 @@ def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Ite
         shape,
     ), options, dtype, device, direction, mode, inputs, seed, threads in itertools.product(
         list(dict.fromkeys(shapes)),
-        list(_sweep(variant, selection)),
+        list(sweep(variant, selection)),
         selection.dtypes,
         selection.devices,
         directions,
@@ -358,7 +379,8 @@ def _feature_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | 
         yield None, FeatureShape(batch, n, features)
 
 
-def _sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+def sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+    """The options of ``variant``, complete, for each combination of the values to sweep."""
     swept = {n: values for n, values in selection.options.items() if n in variant.options}
     for values in itertools.product(*swept.values()):
         yield resolve_options(variant, dict(zip(swept, values, strict=True)))

@@ -38,7 +38,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
-    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    ("--depth", "depths", int, "layers, of stacks for gradient flow and of models that learn"),
     (
         "--initialisation",
         "initialisations",
@@ -47,6 +47,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ),
     ("--threads", "threads", int, "threads within one operation"),
     ("--claim", "claims", str, "names of claims, for --suite claims"),
+    ("--task", "tasks", str, "tasks of the learning suite"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -61,7 +62,7 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; claims")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; named: learning, claims")
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
@@ -83,6 +84,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="how many stacks are drawn for each cell of gradient flow")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), metavar="S",
+              help="training steps of one run of the learning suite")  # fmt: skip
 @click.option(
     "--malloc",
     type=click.Choice(["system", "tuned"]),
@@ -113,6 +116,7 @@ def run(
     cache: str | None,
     draws: int | None,
     launches: int | None,
+    steps: int | None,
     malloc: str,
     shard: str | None,
     workers: int | None,
@@ -144,6 +148,8 @@ def run(
         "launches": launches,
         "draws": draws,
     }
+    single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
+    single["steps"] = steps
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = _share(precision)
