@@ -20,7 +20,7 @@ from bakeoff.reports.document import document
 from bakeoff.reports.page import page
 from bakeoff.reports.text import terminal
 from bakeoff.suites.identity import Identified
-from bakeoff.suites.runner import Silent, Summary
+from bakeoff.suites.progress import Silent, Summary
 from bakeoff.suites.store import Results, Store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -47,7 +47,7 @@ def overhead() -> None:
             seen = Remembered()
             bakeoff.run(suites, results=Path(folder) / "quick.sqlite", progress=seen)
         summary = seen.summary
-        share = f"{100 * (1 - summary.measuring / summary.seconds):.1f}%"
+        share = f"{100 * (1 - summary.measuring / summary.available):.1f}%"
         rows.append((*(suites or ("all",)), summary.planned, f"{summary.seconds:.0f} s", share))
     publish("overhead", table(("quick preset", "cells", "time", "not measuring"), rows))
 

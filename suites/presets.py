@@ -23,7 +23,7 @@ _ACCURACY = {
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
-        "": {"seq_lens": (128, 512), "budget": 2.5},
+        "": {"seq_lens": (128, 512), "budget": 1.5},
         "accuracy": {
             **_ACCURACY,
             "seq_lens": (96,),
@@ -40,6 +40,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
+            "heads": (2,),
             "patterns": ("self",),
             "directions": ("forward",),
         },
@@ -47,16 +48,15 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "standard": {
         "": {
-            "seq_lens": (128, 256, 512, 1024, 2048, 4096),
+            "seq_lens": (128, 512, 2048),
             "patterns": ("self", "causal_self", "decode"),
             "features": (256, 1024),
-            "budget": 20.0,
+            "budget": 10.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "claims": {"scale": "standard", "seeds": tuple(range(10))},
         "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
-        "scaling": {"patterns": ("self", "causal_self")},
-        "speed": {"directions": ("forward", "backward", "training")},
+        "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
     "full": {
         "": {

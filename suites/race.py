@@ -24,8 +24,8 @@ Lap = Callable[[int], Callable[[], object]]
 PILOT_ROUNDS = 7
 #: Run even where the budget does not allow for it; and run where the pilot asks for fewer.
 LEAST_ROUNDS, ENOUGH_ROUNDS = 7, 20
-#: For a rival that would need several times the whole budget for the least.
-FEW_ROUNDS, SLOW = 3, 2.0
+#: For a rival that would take half of the whole budget for the least.
+FEW_ROUNDS, SLOW = 3, 0.5
 MOST_ROUNDS = 400
 WARM_UP_SECONDS = 0.2
 #: Calls that take less are run once before each sample, out of the clock's sight: what ran before

@@ -35,6 +35,8 @@ class Job:
         fresh: Whether it needs a process of its own, started anew and not forked: a fork has the
             memory layout of its parent, which is one of the things that differ between launches.
         for_others: Whether it only serves other jobs: every shard has it.
+        untimed: Whether nothing in it depends on what else the machine does: such jobs run side
+            by side.
     """
 
     cells: tuple[Cell, ...]
@@ -44,6 +46,7 @@ class Job:
     ask: Callable[[Store, str], Mapping[str, Any]] | None = field(default=None, repr=False)
     fresh: bool = False
     for_others: bool = False
+    untimed: bool = False
 
     @property
     def suite(self) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from bakeoff.suites.records import Cell, Record, Status
 from bakeoff.suites.spec import Job
 from bakeoff.suites.worker import PLACE
 
-__all__ = ["Limits", "Outcome", "Supervisor"]
+__all__ = ["LOOK_SECONDS", "Limits", "Outcome", "Supervisor"]
 
 #: How often a running job is looked at. Each look wakes this process up: not too often.
 LOOK_SECONDS = 0.2
@@ -88,13 +88,17 @@ class Supervisor:
 
     def run(
         self, job: Job, store: Callable[[Record], None], look: Callable[[Cell], None]
-    ) -> Outcome:
+    ) -> Generator[int, None, Outcome]:
         """Run one job to its end, whatever that is.
 
         Args:
             job: What to run.
             store: Called with each record as it comes.
             look: Called now and then with the cell that is running.
+
+        Yields:
+            The file descriptor to wait for, whenever there is nothing to do: to be resumed when
+            it is readable, or after :data:`LOOK_SECONDS`.
         """
         self._place.write_bytes(bytes(PLACE.size))
         self._output.write_bytes(b"")  # what an earlier job printed is not this one's
@@ -109,7 +113,7 @@ class Supervisor:
         except OSError as error:
             self.close_worker()
             return Outcome(Status.CRASHED, f"the worker could not be reached: {error}")
-        outcome = self._watch(worker, job, store, look)
+        outcome = yield from self._watch(worker, job, store, look)
         self.measuring += max(0.0, time.monotonic() - self._began)
         if not forking:
             self.close_worker()
@@ -176,13 +180,16 @@ class Supervisor:
         job: Job,
         store: Callable[[Record], None],
         look: Callable[[Cell], None],
-    ) -> Outcome:
+    ) -> Generator[int, None, Outcome]:
         """Follow a job's events until its process has ended or is killed for its silence."""
         outcome: Outcome | None = None
         last_place, last_sign = (0, 0), time.monotonic()
         patience = max(START_SECONDS, self.limits.timeout)
         self._began = math.inf
-        for event in self._events(worker):
+        assert worker.stdout is not None
+        for event in self._events(worker.stdout.fileno()):
+            if not event:
+                yield worker.stdout.fileno()
             place = self._running()
             if place != last_place or event:
                 last_place, last_sign = place, time.monotonic()
@@ -214,14 +221,13 @@ class Supervisor:
         self.close_worker()
         return outcome or self._ended(code, self._running()[1])
 
-    def _events(self, worker: subprocess.Popen[bytes]) -> Iterator[Mapping[str, Any]]:
-        """Events as they come, and an empty one now and then; ends with the pipe."""
-        assert worker.stdout is not None
-        descriptor, rest = worker.stdout.fileno(), b""
+    def _events(self, descriptor: int) -> Iterator[Mapping[str, Any]]:
+        """The events that have come, and an empty one where none has; ends with the pipe."""
+        rest = b""
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
             while True:
-                if not selector.select(LOOK_SECONDS):
+                if not selector.select(0):
                     yield {}
                     continue
                 data = os.read(descriptor, 1 << 16)

@@ -18,8 +18,8 @@ from plugins import changed, write
 from processes import processes_in, until
 
 import bakeoff
+from bakeoff.suites.progress import Summary
 from bakeoff.suites.records import AXES, Cell, Record
-from bakeoff.suites.runner import Summary
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are enforced on Linux")
 

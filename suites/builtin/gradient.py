@@ -44,7 +44,7 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
     cells = expand(NAME, VERSION, catalog, selection, directions=("training",))
     for name, group in groupby(cells, key=lambda cell: cell.variant):
         errors = [replace(cell, extra={"check": "error"}) for cell in group]
-        yield Job((*errors, *_gradchecks(catalog[name], errors)))
+        yield Job((*errors, *_gradchecks(catalog[name], errors)), untimed=True)
 
 
 def _gradchecks(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:

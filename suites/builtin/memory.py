@@ -22,7 +22,7 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
     """One job a kind: torch's profiler takes a second to start in each process."""
     cells = expand(NAME, VERSION, catalog, selection, directions=("forward", "training"))
     for _, group in groupby(cells, key=lambda cell: (cell.case.kind, cell.case.device)):
-        yield Job(tuple(group))
+        yield Job(tuple(group), untimed=True)
 
 
 def measure(job: Job) -> Iterator[Record]:

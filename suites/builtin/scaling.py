@@ -21,14 +21,12 @@ from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of
 
-NAME, VERSION = "scaling", 1
+NAME, VERSION = "scaling", 2
 
-#: Lengths at which costs are counted, as far as the time allows.
-COUNTED = (512, 1024, 2048, 4096)
-COUNTING_SECONDS = 3.0
-#: What takes longer than this at the second of the short lengths, as a reference that goes from
-#: token to token, is counted at those.
-SHORT, SLOW_SECONDS = (64, 128), 1.0
+#: Pairs of lengths at which costs are counted: the longest for which the first counts, at the
+#: shortest, let expect that they take no longer than this, for counting goes from token to token
+#: where a reference does, or from block to block.
+COUNTED, COUNTING_SECONDS = ((64, 128), (512, 1024), (2048, 4096)), 3.0
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
 MOST_FLOPS, LEAST_FLOPS = 1.05, 0.5
@@ -46,8 +44,8 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
         if cell.case.kind == "attention" or _declares(forward):
             groups.setdefault(repr(replace(cell, case=at_length(cell.case, 64))), []).append(cell)
     counts = {repr(c): c for group in groups.values() for c in _counting(group)}
-    for _, cells in groupby(counts.values(), key=lambda c: (c.case.kind, c.case.device)):
-        yield Job(tuple(cells))
+    for _, cells in groupby(counts.values(), key=lambda c: (c.variant, c.case.device)):
+        yield Job(tuple(cells), untimed=True)
     races: dict[str, list[Cell]] = {}
     for group in groups.values():
         if group[0].case.kind == "attention":
@@ -67,7 +65,7 @@ def _counting(group: list[Cell]) -> Iterator[Cell]:
     """Operations are counted forward and bytes in training, on plain tensors, in any mode."""
     for direction in ("forward", "training"):
         case = replace(group[0].case, direction=direction, mode="eager", threads=1)
-        yield _spanning(replace(group[0], case=case), "counts", COUNTED)
+        yield _spanning(replace(group[0], case=case), "counts", COUNTED[-1])
 
 
 def _spanning(cell: Cell, check: str, lengths: Iterable[int]) -> Cell:
@@ -105,15 +103,13 @@ def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
     """What a forward declares, judged by counting."""
     forward = variant.forward(cell.forward)
     counts: dict[int, Count] = {}
-    for n in SHORT:  # the first time pays for what is imported late
+    for n in COUNTED[0]:  # the first time pays for what is imported late
         started = time.monotonic()
         counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-    if time.monotonic() - started <= SLOW_SECONDS:
-        counts, end = {}, time.monotonic() + COUNTING_SECONDS
-        for n in COUNTED:
-            counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-            if time.monotonic() > end and len(counts) > 1:
-                break
+    each = (time.monotonic() - started) / COUNTED[0][-1]
+    longest = [pair for pair in COUNTED if sum(pair) * each <= COUNTING_SECONDS]
+    if longest[1:]:
+        counts = {n: counted(variant, cell.forward, at_length(cell.case, n)) for n in longest[-1]}
     lengths = list(counts)
     if cell.case.direction == "training":
         peaks = [float(count.peak_bytes) for count in counts.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +30,7 @@ class Experiment:
         device: Where it runs.
         alive: To be called now and then by what takes longer than a minute, since a cell without
             a sign of life is stopped.
+        kept: What :meth:`once` made, shared by all seeds.
     """
 
     catalog: Catalog
@@ -38,6 +39,7 @@ class Experiment:
     scale: str = "quick"
     device: str = "cpu"
     alive: Callable[[], None] = lambda: None
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def variant(self, role: str) -> Variant:
         """The variant that plays ``role``."""
@@ -47,6 +49,15 @@ class Experiment:
         """The value for the scale of this experiment; ``full`` is ``standard`` where not given."""
         wanted = {"quick": quick, "standard": standard, "full": full}[self.scale]
         return standard if wanted is None else wanted
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made for the first seed and kept for the others: what is dear and
+        does not depend on the seed, as a data set or compiled code.
+        """
+        if name not in self.kept:
+            self.kept[name] = make()
+        found: T = self.kept[name]
+        return found
 
     def generator(self, stream: int = 0) -> torch.Generator:
         """A fresh generator: equal streams are equal for all variants, so that they are paired."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 from scipy import stats
@@ -111,7 +112,7 @@ def judged(
 ) -> list[Evidence]:
     """Measure a claim and return its evidence; :func:`verdict_of` says what follows.
 
-    The level of each interval is Bonferroni's: with m criteria its error is 5% / m.
+    The level of each interval is Bonferroni's: with m of them its error is 5% / m.
 
     Raises:
         UsageError: Where the claim returns other numbers than it has criteria for, or where a
@@ -120,21 +121,22 @@ def judged(
     """
     samples: dict[str, list[float]] = {criterion.name: [] for criterion in claim.criteria}
     exact: Mapping[str, float] = {}
+    kept: dict[str, Any] = {}
     with torch.random.fork_rng(devices=[]):
         if claim.count:
             alive()
             torch.manual_seed(seeds[0])
-            first = Experiment(catalog, claim.roles, seeds[0], scale, device, alive)
+            first = Experiment(catalog, claim.roles, seeds[0], scale, device, alive, kept)
             exact = _checked(claim, claim.count(first))
         for seed in seeds if claim.measure else ():
             assert claim.measure is not None
             alive()
             torch.manual_seed(seed)
-            experiment = Experiment(catalog, claim.roles, seed, scale, device, alive)
+            experiment = Experiment(catalog, claim.roles, seed, scale, device, alive, kept)
             for name, value in _checked(claim, claim.measure(experiment)).items():
                 samples[name].append(value)
     _require_all(claim, exact, samples, len(seeds) if claim.measure else 0)
-    level = 1 - (1 - LEVEL) / len(claim.criteria)
+    level = 1 - (1 - LEVEL) / max(1, len(claim.criteria) - len(exact))
     return [
         Evidence(criterion, *(exact[criterion.name],) * 3)
         if criterion.name in exact

@@ -13,8 +13,8 @@ from bakeoff.cli.options import listed, plugin_option, results_option, show_prob
 
 if TYPE_CHECKING:
     from bakeoff.suites.explain import Explanation
+    from bakeoff.suites.progress import Summary
     from bakeoff.suites.records import Cell, Record
-    from bakeoff.suites.runner import Summary
 
 #: Flag, field of the selection, type of a value, and help.
 _AXES: tuple[tuple[str, str, type, str], ...] = (
@@ -81,6 +81,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="glibc's allocator: as a user has it, or with less noise",
 )
 @click.option("--shard", metavar="I/N", help="do the I-th of N parts; `bakeoff merge` joins them")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N",
+              help="jobs side by side where nothing is timed  [default: one a core]")  # fmt: skip
 @click.option("--explain", "explaining", is_flag=True,
               help="measure nothing: say what would be, and why")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
@@ -102,6 +104,7 @@ def run(
     launches: int | None,
     malloc: str,
     shard: str | None,
+    workers: int | None,
     explaining: bool,
     timeout: float,
     memory_limit: str | None,
@@ -143,7 +146,14 @@ def run(
     bar = Bar()
     try:
         with bar:
-            measure(suites, memory_limit=limit, timeout=timeout, progress=bar, **given)
+            measure(
+                suites,
+                memory_limit=limit,
+                timeout=timeout,
+                workers=workers,
+                progress=bar,
+                **given,
+            )
     except KeyboardInterrupt:
         click.echo(
             f"\nStopped. Everything measured so far is in {results}; the same command goes on "
@@ -174,7 +184,7 @@ class Bar:
             TimeRemainingColumn,
         )
 
-        from bakeoff.suites.runner import Summary
+        from bakeoff.suites.progress import Summary
 
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -305,7 +315,7 @@ def _told(summary: Summary, results: Path) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     lines = [f"{measured} cells measured in {summary.seconds:.0f} s: {counts or 'nothing new'}."]
     if measured:
-        share = 100 * (1 - summary.measuring / summary.seconds)
+        share = 100 * (1 - summary.measuring / summary.available)
         lines.append(f"{share:.0f}% of that time was not measuring.")
     if summary.stored:
         lines.append(f"{summary.stored} cells were stored already.")
