@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bakeoff.suites.claims.experiment import Experiment
+from bakeoff.suites.flow.quadrature import curve_of, moments
 
 __all__ = [
     "Data",
@@ -25,7 +26,6 @@ __all__ = [
     "digits",
     "first_at",
     "gain",
-    "moments",
     "train_on",
 ]
 
@@ -63,19 +63,9 @@ def digits(experiment: Experiment) -> Split:
     return Split(*(Data(*part) for part in parts))
 
 
-def moments(experiment: Experiment, role: str) -> tuple[float, float]:
-    """E[φ(z)] and E[φ(z)²] of an elementwise activation for z ~ N(0, 1), by quadrature."""
-    z = torch.linspace(-12, 12, 24001, dtype=torch.float64, device=experiment.device)
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    with torch.no_grad():
-        value = experiment.module(role, 1).double()(z[:, None])[:, 0]
-    mean = torch.trapezoid(value * density, z)
-    return float(mean), float(torch.trapezoid(value.square() * density, z))
-
-
 def gain(experiment: Experiment, role: str) -> float:
     """1 / √E[φ(z)²]: √2 for ReLU (He et al. 2015, §2.2), and the same rule for all others."""
-    return 1 / math.sqrt(moments(experiment, role)[1])
+    return 1 / math.sqrt(moments(curve_of(experiment.variant(role))).second)
 
 
 class Networks(nn.Module):
@@ -190,6 +180,11 @@ class Curves:
     validation: torch.Tensor
     test: torch.Tensor
     every: int
+
+    @property
+    def best(self) -> int:
+        """The run with the lowest validation loss at the end."""
+        return int(self.validation[-1].nan_to_num(math.inf).argmin())
 
     def steps_to(self, target: float) -> int:
         """Steps until the test loss is ``target``, at the rate that gets validation there first.
