@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call, vmap
 
 from bakeoff.suites.claims.experiment import Experiment
 from bakeoff.suites.flow.quadrature import curve_of, moments
@@ -21,6 +22,7 @@ from bakeoff.suites.flow.quadrature import curve_of, moments
 __all__ = [
     "Data",
     "Networks",
+    "SideBySide",
     "Split",
     "descend",
     "digits",
@@ -118,6 +120,53 @@ class Networks(nn.Module):
         """The activation after ``layer``, (n, runs, features) -> the same."""
         made: torch.Tensor = self.activations[layer](z.flatten(1)).view_as(z)
         return made
+
+
+class SideBySide:
+    """Copies of any network, one a run, which begin alike; its module must not draw noise.
+
+    Args:
+        network: The network.
+        runs: Number of copies.
+    """
+
+    def __init__(self, network: nn.Module, runs: int) -> None:
+        self.network = network
+        self.parameters = {
+            name: parameter.detach().repeat(runs, *[1] * parameter.dim()).requires_grad_()
+            for name, parameter in network.named_parameters()
+        }
+
+    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """(runs, …): what each copy makes of the same arguments."""
+
+        def one(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+            made: torch.Tensor = functional_call(self.network, parameters, tensors)
+            return made
+
+        return vmap(one)(self.parameters)
+
+    def descend(
+        self,
+        losses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        batch: Callable[[], tuple[torch.Tensor, ...]],
+        rates: Sequence[float],
+        steps: int,
+    ) -> None:
+        """Adam on fresh batches: all but the last tensor are arguments, the last is the target.
+
+        Args:
+            losses: (what the copies make of it, target) -> (runs,).
+            batch: Draws the next batch.
+            rates: One a copy.
+            steps: How many.
+        """
+
+        def losses_of(step: int) -> torch.Tensor:
+            *tensors, target = batch()
+            return losses(self(*tensors), target)
+
+        descend(list(self.parameters.values()), losses_of, rates, steps, "adam")
 
 
 def descend(

@@ -15,9 +15,9 @@ from bakeoff.suites.claims.experiment import Experiment
 from bakeoff.suites.claims.training import Split, digits, loss_of, train_on
 
 WIDTH = 16
-#: Blocks of two layers, with a layer before and one after: 6 and 34 layers.
-SHALLOW, DEEP = 2, 16
-RATES = (0.03, 0.1, 0.3)
+#: Blocks of two layers, with a layer before and one after: 6 layers, and 18 at the least.
+SHALLOW, DEEP = 2, 8
+RATES = (0.1, 0.3)
 #: Nats of training loss: a difference that is smaller counts as none.
 MARGIN = 0.05
 
@@ -55,23 +55,23 @@ def _layer(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def measure(experiment: Experiment) -> Mapping[str, float]:
-    """Loss on the training digits after equal steps: deep − shallow, each at its best rate."""
-    data = digits(experiment)
-    loss = {
-        (role, blocks): _training_loss(experiment, role, blocks, data)
-        for role in ("plain", "residual")
-        for blocks in (SHALLOW, experiment.at_scale(DEEP, DEEP, 2 * DEEP))
-    }
-    deep, shallow = max(blocks for _, blocks in loss), SHALLOW
-    return {
-        f"{role}_deep_minus_shallow": loss[role, deep] - loss[role, shallow]
-        for role in ("plain", "residual")
-    }
+    """Loss on the training digits after equal steps: deep − shallow, each at its best rate.
+
+    The source trains until nothing changes any more; here the steps are so many that the shallow
+    networks fit what they are trained on.
+    """
+    data, deep = digits(experiment), experiment.at_scale(DEEP, 2 * DEEP, 4 * DEEP)
+
+    def difference(role: str) -> float:
+        losses = [_training_loss(experiment, role, blocks, data) for blocks in (deep, SHALLOW)]
+        return losses[0] - losses[1]
+
+    return {f"{role}_deep_minus_shallow": difference(role) for role in experiment.roles}
 
 
 def _training_loss(experiment: Experiment, role: str, blocks: int, data: Split) -> float:
     networks = Blocks(experiment, role, blocks, len(RATES))
-    steps = experiment.at_scale(100, 600)
+    steps = experiment.at_scale(300, 1000)
     curves = train_on(networks, data, RATES, steps, experiment=experiment, every=steps)
     return float(loss_of(networks, data.train)[curves.best])
 
@@ -89,7 +89,7 @@ def bakeoff_claims() -> Iterable[Claim]:
         criteria=(
             Criterion(
                 "plain_deep_minus_shallow",
-                "training loss, 34 layers − 6, plain",
+                "training loss, deep − shallow, plain",
                 above=MARGIN,
                 unit="nats",
             ),
