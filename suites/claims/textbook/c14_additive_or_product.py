@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.nn.functional as F
 
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.suites.claims.claim import Claim, Criterion
@@ -12,7 +14,7 @@ from bakeoff.suites.claims.experiment import Experiment
 from bakeoff.suites.claims.recall import Reader, best_error, relative_error
 from bakeoff.suites.claims.training import SideBySide
 
-FACTS, NAME, VALUE, BATCH = 8, 8, 4, 64
+FACTS, NAME, VALUE, BATCH = 8, 4, 4, 64
 SMALL, LARGE = 4, 64
 RATES = (0.001, 0.003, 0.01)
 #: Of the answer's variance.
@@ -22,8 +24,9 @@ MARGIN = 0.1
 def measure(experiment: Experiment) -> Mapping[str, float]:
     """Asked for a name, the attention answers with its value: what it leaves unexplained.
 
-    Names are normal vectors, so that queries and keys begin with components of variance 1, as the
-    source assumes in its footnote 4.
+    Names have components of variance 1, and so have queries and keys at the start, as the source
+    assumes in its footnote 4. They are of one length, since a product prefers what is long, and
+    have no more features than the smaller d_k, which would else lose a part of them.
     """
     error = {
         (role, dim): _error(experiment, role, dim)
@@ -50,6 +53,7 @@ def _error(experiment: Experiment, role: str, dim: int) -> float:
 
     def batch(size: int = BATCH) -> tuple[torch.Tensor, ...]:
         names = torch.randn(size, FACTS, NAME, generator=generator)
+        names = F.normalize(names, dim=-1) * math.sqrt(NAME)
         values = torch.randn(size, FACTS, VALUE, generator=generator)
         drawn = names[:, 0], torch.cat([names, values], 2), values[:, 0]
         return tuple(t.to(experiment.device) for t in drawn)
