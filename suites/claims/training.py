@@ -1,4 +1,4 @@
-"""Networks that are trained side by side, one a learning rate, on handwritten digits or on any loss.
+"""Networks that are trained side by side, one for each learning rate; and handwritten digits.
 
 A step of a small network costs torch's dispatch and hardly any arithmetic: so the runs of one
 variant, which differ in their learning rate alone, are one batch of matrix products.
@@ -6,6 +6,7 @@ variant, which differ in their learning rate alone, are one batch of matrix prod
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,12 +84,10 @@ class Networks(nn.Module):
         runs: Number of networks.
     """
 
-    def __init__(
-        self, experiment: Experiment, role: str, sizes: Sequence[int], runs: int
-    ) -> None:
+    def __init__(self, experiment: Experiment, role: str, sizes: Sequence[int], runs: int) -> None:
         super().__init__()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(itertools.pairwise(sizes))
         gains = [1.0, *[gain(experiment, role)] * (len(pairs) - 1)]
         for layer, ((inputs, outputs), factor) in enumerate(zip(pairs, gains, strict=True)):
             weight = experiment.normal(inputs, outputs, stream=200 + layer)
@@ -204,7 +203,8 @@ def descend(
                 torch._foreach_lerp_(square, squares, 1 - second)
                 root = torch._foreach_sqrt(torch._foreach_div(square, 1 - second ** (step + 1)))
                 torch._foreach_add_(root, tiny)
-                gradients = torch._foreach_div(torch._foreach_div(mean, root), 1 - first ** (step + 1))
+                unbiased = torch._foreach_div(mean, 1 - first ** (step + 1))
+                gradients = torch._foreach_div(unbiased, root)
             torch._foreach_addcmul_(parameters, gradients, each, -1.0)
     return torch.stack(found)
 

@@ -93,7 +93,9 @@ def bakeoff_claims() -> Iterable[Claim]:
                 above=MARGIN,
                 unit="nats",
             ),
-            Criterion("residual_deep_minus_shallow", "the same, residual", below=MARGIN, unit="nats"),
+            Criterion(
+                "residual_deep_minus_shallow", "the same, residual", below=MARGIN, unit="nats"
+            ),
         ),
         measure=measure,
         needs=("scikit-learn",),

@@ -39,7 +39,10 @@ def _error(experiment: Experiment, heads: int) -> float:
         value_dim=WIDTH // heads,
         heads=heads,
     )
-    readers, generator = SideBySide(reader.to(experiment.device), len(RATES)), experiment.generator(1)
+    readers, generator = (
+        SideBySide(reader.to(experiment.device), len(RATES)),
+        experiment.generator(1),
+    )
 
     def batch(size: int = BATCH) -> tuple[torch.Tensor, ...]:
         return tuple(t.to(experiment.device) for t in _drawn(size, generator))

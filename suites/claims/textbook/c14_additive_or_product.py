@@ -49,7 +49,10 @@ def _error(experiment: Experiment, role: str, dim: int) -> float:
         head_dim=dim,
         value_dim=16,
     )
-    readers, generator = SideBySide(reader.to(experiment.device), len(RATES)), experiment.generator(1)
+    readers, generator = (
+        SideBySide(reader.to(experiment.device), len(RATES)),
+        experiment.generator(1),
+    )
 
     def batch(size: int = BATCH) -> tuple[torch.Tensor, ...]:
         names = torch.randn(size, FACTS, NAME, generator=generator)

@@ -46,9 +46,7 @@ def bakeoff_claims() -> Iterable[Claim]:
         number=25,
         roles={"rectifier": "relu", "sigmoid": "sigmoid", "tanh": "tanh"},
         criteria=(
-            Criterion(
-                "steps_ratio_sigmoid", "steps with sigmoid ÷ with ReLU", above=1.0, log=True
-            ),
+            Criterion("steps_ratio_sigmoid", "steps with sigmoid ÷ with ReLU", above=1.0, log=True),
             Criterion("steps_ratio_tanh", "steps with tanh ÷ with ReLU", above=1.0, log=True),
         ),
         measure=measure,
