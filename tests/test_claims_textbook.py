@@ -12,14 +12,19 @@ from bakeoff.suites.claims.judging import Verdict, judged, verdict_of
 
 CLAIMS = claims_of(bakeoff.load(entry_points=False, pyproject=False))
 COUNTERFEITS = {**counterfeits.COUNTERFEITS, **counterfeits_trained.COUNTERFEITS}
-EACH = [
-    pytest.param(name, marks=pytest.mark.slow if name in counterfeits_trained.SLOW else ())
-    for name in CLAIMS
-]
+#: Those that train for long, and all that race: a quick test must not hang on a time.
+SLOW = {*counterfeits_trained.SLOW, *(name for name, claim in CLAIMS.items() if claim.timed)}
+EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CLAIMS]
 
 
 def test_every_claim_has_a_counterfeit() -> None:
     assert set(COUNTERFEITS) == set(CLAIMS)
+
+
+def test_those_that_race_say_that_they_are_timed() -> None:
+    for claim in CLAIMS.values():
+        assert claim.measure is not None
+        assert claim.timed == ("ratio_of_times" in claim.measure.__globals__), claim.name
 
 
 def test_numbers_are_not_used_twice() -> None:
@@ -28,12 +33,14 @@ def test_numbers_are_not_used_twice() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
+@pytest.mark.filterwarnings("default")  # those of torch.compile itself
 @pytest.mark.parametrize("name", EACH)
 def test_it_is_not_refuted(name: str, catalog: bakeoff.Catalog) -> None:
     found = judged(CLAIMS[name], catalog)
     assert verdict_of(found) != Verdict.FALSE, found
 
 
+@pytest.mark.filterwarnings("default")  # likewise
 @pytest.mark.parametrize("name", EACH)
 def test_a_counterfeit_refutes_it(name: str, catalog: bakeoff.Catalog) -> None:
     given = COUNTERFEITS[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -32,16 +33,16 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
             f"seeds: got {selection.seeds}, expected at least 2 for the suite claims: a verdict "
             "comes from an interval over seeds"
         )
-    for claim in claims_of(catalog, selection.claims).values():
-        for device in selection.devices:
-            for threads in selection.threads:
-                case = Case(
-                    kind="claim", shape=FeatureShape(1, 1, 1), device=device, threads=threads
-                )
-                extra: dict[str, Any] = {"scale": selection.scale, "seeds": list(selection.seeds)}
-                if claim.number is not None:
-                    extra["number"] = claim.number
-                yield Job((Cell(NAME, VERSION, CLAIM, claim.name, case, extra),))
+    claims = claims_of(catalog, selection.claims).values()
+    # Those that are not timed run side by side, as far as they stand side by side.
+    for claim in sorted(claims, key=lambda claim: claim.timed):
+        for device, threads in itertools.product(selection.devices, selection.threads):
+            case = Case(kind="claim", shape=FeatureShape(1, 1, 1), device=device, threads=threads)
+            extra: dict[str, Any] = {"scale": selection.scale, "seeds": list(selection.seeds)}
+            if claim.number is not None:
+                extra["number"] = claim.number
+            cell = Cell(NAME, VERSION, CLAIM, claim.name, case, extra)
+            yield Job((cell,), untimed=not claim.timed)
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -98,7 +99,7 @@ def _verdict(cell: Cell, found: list[Evidence]) -> Iterator[Record]:
             low if one.n else None,
             high if one.n else None,
             one.n,
-            reason=f"{criterion.bound}: {criterion.says}",
+            reason=f"{one.verdict}: {criterion.bound}: {criterion.says}",
         )
 
 

@@ -82,17 +82,18 @@ def influence(
     named, over heads and features.
     """
     leaves = arguments.requiring_grad()
-    out = leaves.call(experiment.variant(role).forward("reference").fn)  # (B, H, Nq, Dv)
+    out = leaves.call(experiment.variant(role).forward("reference").fn)  # (B, H, N, Dv)
+    rows = out.transpose(0, 2).flatten(1)  # (N, H·B·Dv)
     data = [leaves.data[name] for name in of]
-    rows = []
-    for row in out.transpose(0, 2).flatten(1):  # (Nq, H·B·Dv)
-        squares = torch.zeros(data[0].shape[2], dtype=out.dtype, device=out.device)
-        for value in row:
-            for found in torch.autograd.grad(value, data, retain_graph=True, allow_unused=True):
-                if found is not None:
-                    squares += found.square().sum((0, 1, 3))
-        rows.append(squares.sqrt())
-    return torch.stack(rows)
+    one_each = torch.eye(rows.numel(), dtype=rows.dtype, device=rows.device)
+    slopes = torch.autograd.grad(
+        rows, data, one_each.view(-1, *rows.shape), allow_unused=True, is_grads_batched=True
+    )
+    squares = rows.new_zeros(rows.numel(), data[0].shape[2])
+    for slope in slopes:
+        if slope is not None:  # (N·H·B·Dv, B, H, N, D)
+            squares = squares + slope.square().sum((1, 2, 4))
+    return squares.view(*rows.shape, -1).sum(1).sqrt()
 
 
 def weights_of(experiment: Experiment, role: str, arguments: Arguments) -> torch.Tensor:

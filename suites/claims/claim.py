@@ -104,6 +104,7 @@ class Claim:
         count: Likewise for what is exact (counted, or the same for every seed), called once.
         number: Its place in the textbook; None for a plugin's own, which stand after.
         needs: Packages that it imports, as pip knows them; without one it is unsupported.
+        timed: Whether it measures times, and so needs the machine for itself.
 
     Raises:
         UsageError: For a claim that can't be judged.
@@ -131,6 +132,7 @@ class Claim:
     count: Measure | None = field(default=None, kw_only=True)
     number: int | None = field(default=None, kw_only=True)
     needs: tuple[str, ...] = field(default=(), kw_only=True)
+    timed: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_name("claim: name", self.name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from bakeoff.registry.catalog import Catalog
@@ -60,8 +61,12 @@ class Experiment:
         return found
 
     def generator(self, stream: int = 0) -> torch.Generator:
-        """A fresh generator: equal streams are equal for all variants, so that they are paired."""
-        return torch.Generator().manual_seed(self.seed + 2**32 * stream)
+        """A fresh generator: equal streams are equal for all variants, so that they are paired.
+
+        Seed and stream are mixed into the 32 bits of a seed that torch's generator reads.
+        """
+        mixed = np.random.SeedSequence((self.seed, stream)).generate_state(1)
+        return torch.Generator().manual_seed(int(mixed[0]))
 
     def normal(
         self, *size: int, stream: int = 0, dtype: torch.dtype = torch.float32

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
+from bakeoff.cli.report import table_of
 
 if TYPE_CHECKING:
     from bakeoff.suites.explain import Explanation
@@ -162,6 +163,8 @@ def run(
         )
         sys.exit(130)
     summary = bar.summary
+    if "claims" in suites:
+        click.echo(table_of(results, "claims"))
     click.echo(_told(summary, results))
     bad = {status: n for status, n in summary.statuses.items() if status in failing}
     if bad:

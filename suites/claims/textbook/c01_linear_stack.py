@@ -48,8 +48,8 @@ def bakeoff_claims() -> Iterable[Claim]:
         number=1,
         roles={"linear": "identity", "nonlinear": "relu"},
         criteria=(
-            Criterion("residual", "left by the best affine map, 8 linear layers", below=1e-9),
-            Criterion("residual_with_bend", "the same with ReLU between them", above=0.1),
+            Criterion("residual", "left by the best affine map of 8 linear layers", below=1e-9),
+            Criterion("residual_with_bend", "left of 8 with ReLU between them", above=0.1),
         ),
         measure=measure,
     )

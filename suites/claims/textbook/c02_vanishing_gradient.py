@@ -49,9 +49,9 @@ def bakeoff_claims() -> Iterable[Claim]:
         roles={"sigmoid": "sigmoid", "tanh": "tanh", "rectifier": "relu"},
         criteria=(
             Criterion("sigmoid", f"{told}, sigmoid, Xavier", below=0.5, log=True),
-            Criterion("tanh", "the same, tanh, Xavier", below=0.5, log=True),
-            Criterion("less", "tanh ÷ sigmoid", above=1, log=True),
-            Criterion("rectifier", "the same, ReLU, He", above=0.5, below=2, log=True),
+            Criterion("tanh", f"{told}, tanh, Xavier", below=0.5, log=True),
+            Criterion("less", "this of tanh ÷ of sigmoid", above=1, log=True),
+            Criterion("rectifier", f"{told}, ReLU, He", above=0.5, below=2, log=True),
         ),
         measure=measure,
     )

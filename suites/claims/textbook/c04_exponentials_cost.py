@@ -39,8 +39,9 @@ def measure(experiment: Experiment) -> Mapping[str, float]:
 def _calls(
     experiment: Experiment, direction: str, mode: str, others: tuple[str, ...]
 ) -> dict[str, Call]:
-    calls = {}
+    calls: dict[str, Call] = {}
     for role in ("rectifier", *others):
+        experiment.alive()  # compiling takes its time
         case = Case(
             kind="activation",
             shape=SHAPE,
@@ -72,4 +73,5 @@ def bakeoff_claims() -> Iterable[Claim]:
             for direction, mode, others in WAYS
         ),
         measure=measure,
+        timed=True,
     )

@@ -46,8 +46,8 @@ def bakeoff_claims() -> Iterable[Claim]:
         number=10,
         roles={"skip": "residual", "plain": "plain"},
         criteria=(
-            Criterion("skip", "gradient at layer 1 ÷ at layer 32, with it", above=0.9, log=True),
-            Criterion("plain", "the same branches without", below=0.5, log=True),
+            Criterion("skip", "gradient at layer 1 ÷ at layer 32, with skips", above=0.9, log=True),
+            Criterion("plain", "the same without skips", below=0.5, log=True),
         ),
         measure=measure,
     )

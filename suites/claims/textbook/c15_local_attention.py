@@ -50,9 +50,9 @@ def bakeoff_claims() -> Iterable[Claim]:
         roles={"local": "sliding_window", "dense": "scaled_dot_product"},
         criteria=(
             Criterion("exponent_local", "p of FLOPs ∝ N^p, window ±64, N to 8192", below=1.1),
-            Criterion("exponent_dense", "the same, dense", above=1.9),
+            Criterion("exponent_dense", "p of FLOPs ∝ N^p, dense", above=1.9),
             Criterion("within", "least |∂o_i/∂place j| within the window", above=1e-9, log=True),
-            Criterion("beyond", "largest beyond it", below=1e-12),
+            Criterion("beyond", "largest |∂o_i/∂place j| beyond it", below=1e-12),
         ),
         measure=measure,
         count=count,

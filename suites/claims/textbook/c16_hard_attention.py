@@ -61,7 +61,7 @@ def _slope(experiment: Experiment, role: str, arguments: Arguments) -> float:
 
 def _noise(experiment: Experiment, role: str, several: Iterable[Arguments]) -> float:
     """The deviation of the gradient over draws, as a share of its mean."""
-    found = []
+    found: list[torch.Tensor] = []
     for arguments in several:
         leaves = arguments.requiring_grad()
         out = leaves.call(experiment.variant(role).forward("reference").fn)

@@ -37,8 +37,10 @@ def bakeoff_claims() -> Iterable[Claim]:
         number=21,
         roles={"bidirectional": "scaled_dot_product", "causal": "scaled_dot_product"},
         criteria=(
-            Criterion("bidirectional_past", "earlier places with any influence", above=0.99),
-            Criterion("bidirectional_future", "later places", above=0.99),
+            Criterion(
+                "bidirectional_past", "earlier places with any influence, bidirectional", above=0.99
+            ),
+            Criterion("bidirectional_future", "later places, bidirectional", above=0.99),
             Criterion("causal_past", "earlier places, causal", above=0.99),
             Criterion("causal_future", "later places, causal", below=1e-9),
         ),
