@@ -242,6 +242,15 @@ class Results:
             rows = db.execute("SELECT id, description FROM environments").fetchall()
         return {digest: json.loads(text) for digest, text in rows}
 
+    def sources(self) -> dict[str, str]:
+        """For each variant a digest of the files that define it, as it was measured last."""
+        with self.reading() as db:
+            # Of the columns beside max() SQLite takes those of the row that has it.
+            rows = db.execute(
+                "SELECT variant, sources, max(measured_at) FROM cells GROUP BY variant"
+            ).fetchall()
+        return {str(variant): str(digest) for variant, digest, _ in rows}
+
     def to_pandas(self, *, superseded: bool = False) -> pd.DataFrame:
         """One row a record: all axes of its cell, then metric, value, unit, interval, status.
 

@@ -31,6 +31,7 @@ from bakeoff.registry.variants import (
 )
 
 if TYPE_CHECKING:
+    from bakeoff.comparing import compare
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
     from bakeoff.suites.merge import merge
@@ -60,6 +61,7 @@ __all__ = [
     "UsageError",
     "Variant",
     "allowed_keys",
+    "compare",
     "explain",
     "hookimpl",
     "load",
@@ -73,6 +75,7 @@ __all__ = [
 #: Public names that load torch or pandas, with the modules that define them.
 _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
+    "compare": "bakeoff.comparing",
     "masked_softmax": "bakeoff.registry.masking",
     "explain": "bakeoff.suites.runner",
     "merge": "bakeoff.suites.merge",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bakeoff.cli.options import listed, results_option
-from bakeoff.registry.errors import BakeoffError
+from bakeoff.cli.options import explained, listed, results_option, written
 
 if TYPE_CHECKING:
     from bakeoff.suites.store import Results
@@ -58,13 +55,7 @@ def report(
         assert output is not None
         _write_parquet(opened, filters, output)
     else:
-        text = _text(opened, filters, chosen)
-        if output is None:
-            click.echo(text, nl=False)
-            return
-        with _explained(output):
-            output.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {output}.", err=True)
+        written(_text(opened, filters, chosen), output)
 
 
 def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> str:
@@ -92,14 +83,6 @@ def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> 
 def _write_parquet(opened: Results, filters: dict[str, tuple[str, ...]], output: Path) -> None:
     from bakeoff.reports import export
 
-    with _explained(output):
+    with explained(output):
         export.parquet(export.chosen(opened.to_pandas(), **filters), output)
-
-
-@contextmanager
-def _explained(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        told = error.strerror or str(error)
-        raise BakeoffError(f"-o {output}: {told}; choose another file") from error
+    click.echo(f"Wrote {output}.", err=True)
