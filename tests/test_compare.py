@@ -333,7 +333,7 @@ def test_a_cell_that_failed_stands_for_its_metrics(compared) -> None:
     values = [1.0, 1.001, 0.999, 1, 1]
     new = raced("v:a", values)
     new[3] = [whole_cell(new[3][0].cell, Status.CRASHED, "SIGSEGV")]
-    change = only(compared(raced("v:a", values), new))
+    change = only(compared(raced("v:a", values), new, suites=["speed"]))
     assert (change.verdict, change.new.status) == ("worse", "crashed")
 
 

@@ -72,9 +72,11 @@ class Comparison:
         Example:
             ``failing("worse", 0.05)`` is what ``--fail-on worse:5%`` exits with 1 for.
         """
-        edge = 1 + share
-        reached = {"worse": lambda c: c.cost >= edge, "better": lambda c: c.cost <= 1 / edge}
-        return [c for c in self.of(verdict) if reached.get(verdict, lambda _: True)(c)]
+        if verdict == "worse":
+            return [change for change in self.of(verdict) if change.cost >= 1 + share]
+        if verdict == "better":
+            return [change for change in self.of(verdict) if change.cost <= 1 / (1 + share)]
+        return self.of(verdict)
 
 
 def compared(

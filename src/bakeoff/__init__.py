@@ -32,6 +32,7 @@ from bakeoff.registry.variants import (
 
 if TYPE_CHECKING:
     from bakeoff.comparing import compare
+    from bakeoff.picking import pick
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
     from bakeoff.suites.merge import merge
@@ -69,6 +70,7 @@ __all__ = [
     "merge",
     "module",
     "open_results",
+    "pick",
     "run",
 ]
 
@@ -81,6 +83,7 @@ _LATE = {
     "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",
+    "pick": "bakeoff.picking",
     "run": "bakeoff.suites.runner",
     "Results": "bakeoff.suites.store",
 }

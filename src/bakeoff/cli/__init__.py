@@ -15,6 +15,7 @@ _COMMANDS = {
     "merge": ("bakeoff.cli.merge", "merge", "Join the results files of shards or machines."),
     "report": ("bakeoff.cli.report", "report", "Report on stored results."),
     "compare": ("bakeoff.cli.compare", "compare", "Compare two results files."),
+    "pick": ("bakeoff.cli.pick", "pick", "Say which variant to take on this machine."),
     "doctor": ("bakeoff.cli.doctor", "doctor", "Show the machine, and plugins with problems."),
 }
 
