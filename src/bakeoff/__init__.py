@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bakeoff.picking import pick
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
+    from bakeoff.reporting import report
     from bakeoff.suites.merge import merge
     from bakeoff.suites.runner import explain, run
     from bakeoff.suites.store import Results, open_results
@@ -71,6 +72,7 @@ __all__ = [
     "module",
     "open_results",
     "pick",
+    "report",
     "run",
 ]
 
@@ -84,6 +86,7 @@ _LATE = {
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",
     "pick": "bakeoff.picking",
+    "report": "bakeoff.reporting",
     "run": "bakeoff.suites.runner",
     "Results": "bakeoff.suites.store",
 }
