@@ -108,7 +108,8 @@ def _map(picture: Picture) -> dict[str, Any]:
         }
         for axis, name in (("x", "key"), ("y", "query"))
     }
-    shade = {"field": "share", "type": "quantitative", "scale": {"domain": [0, 9]}, "legend": None}
+    scale = {"domain": [0, 9], "range": [0, 1]}
+    shade = {"field": "share", "type": "quantitative", "scale": scale, "legend": None}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": 256,

@@ -285,7 +285,7 @@ def test_as_text_and_json(asked) -> None:
     found = asked(8192, max_memory=40 * 2**20)
     assert max(map(len, text(found).splitlines())) <= 80
     told = markdown(document(found))
-    assert "| `linear:reference` |" in told
+    assert "| `linear:reference` " in told
     data = json.loads(to_json(found))
     assert data["pick"] == "linear:chunked"
     assert {"rule", "found"} == set(data["ruled_out"][0]["ruled_out_by"][0])
