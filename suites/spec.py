@@ -78,7 +78,7 @@ class Suite:
     plan: Callable[[Catalog, Selection], Iterable[Job]]
     measure: Callable[[Job], Iterable[Record]]
     on_request: bool = False
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict, hash=False)
 
 
 def suites_of(catalog: Catalog, names: Iterable[str] = ()) -> dict[str, Suite]:
