@@ -49,9 +49,7 @@ def curves_in(rows: Iterable[Row]) -> dict[str, Curve]:
     for row in rows:
         remark = _REMARK.fullmatch(row.reason) if row.metric == METRIC else None
         if remark and row.value is not None:
-            lines = tuple(
-                tuple(map(float, line.split(","))) for line in remark["lines"].split("/")
-            )
+            lines = tuple(tuple(map(float, line.split(","))) for line in remark["lines"].split("/"))
             ends = float(remark["low"]), float(remark["high"])
             if len({len(line) for line in lines}) == 1 and len(lines[0]) > 1:
                 found[row.axes["variant"]] = Curve(row.axes["variant"], row.value, ends, lines)

@@ -12,9 +12,9 @@ __all__ = ["formula"]
 
 #: What MathML Core can set. Whatever else a formula asks for is left out and its content kept: a
 #: link, a style or a script in the formula of a plugin stays text.
-_TAGS = frozenset(
+_TAGS = (
     "math mrow mi mn mo mtext mspace mfrac msqrt mroot mstyle msub msup msubsup munder mover "
-    "munderover mmultiscripts mprescripts mtable mtr mtd mpadded mphantom".split()
+    "munderover mmultiscripts mprescripts mtable mtr mtd mpadded mphantom"
 )
 #: Attributes with the values that they may have; none can hold markup.
 _ATTRIBUTES = {
@@ -58,7 +58,7 @@ def _markup(element: Element) -> Iterator[str]:
     if tag in ("mi", "mo") and re.fullmatch(r"\\?[A-Za-z]{2,}", text):
         # A function's name, known to the library or not: set as a name, without an operator's gaps.
         tag, text = "mi", text.removeprefix("\\")
-    known = tag in _TAGS
+    known = tag in _TAGS.split()
     if known:
         kept = "".join(
             f' {name}="{value}"'

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakeoff.cli.options import listed, results_option
+from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
 from bakeoff.registry.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 @listed("--kind", "kinds", "activation, attention, connection")
 @listed("--suite", "suites", "accuracy, gradient, memory, speed")
 @listed("--variant", "variants", "names")
+@plugin_option
 def report(
     results: Path,
     wanted: str | None,
@@ -40,11 +41,13 @@ def report(
     kinds: tuple[str, ...],
     suites: tuple[str, ...],
     variants: tuple[str, ...],
+    plugins: tuple[str, ...],
 ) -> None:
     """Report on stored results: what is right, what it costs, and what failed.
 
     What is wrong is never ranked, and numbers of different environments never stand in one
-    table.
+    table. The HTML page has a card for each variant, of what it says of itself: where a plugin
+    came from a file, name that with --plugin.
     """
     chosen = wanted or (_SUFFIXES.get(output.suffix, "terminal") if output else "terminal")
     if chosen in ("html", "parquet") and output is None:
@@ -58,7 +61,7 @@ def report(
         assert output is not None
         _write_parquet(opened, filters, output)
     else:
-        text = _text(opened, filters, chosen)
+        text = _text(opened, filters, chosen, plugins)
         if output is None:
             click.echo(text, nl=False)
             return
@@ -67,7 +70,9 @@ def report(
     click.echo(f"Wrote {output}.", err=True)
 
 
-def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> str:
+def _text(
+    opened: Results, filters: dict[str, tuple[str, ...]], wanted: str, plugins: tuple[str, ...]
+) -> str:
     if wanted in ("csv", "json"):
         from bakeoff.reports import export
 
@@ -78,9 +83,13 @@ def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> 
 
     contents = contents_of(opened, **filters)
     if wanted == "html":
+        from bakeoff import load
         from bakeoff.reports.page import page
 
-        return page(document(contents, wide=False))  # hovering shows both ends of an interval
+        catalog = load(plugins)
+        show_problems(catalog.problems)
+        # Hovering shows both ends of an interval.
+        return page(document(contents, wide=False, catalog=catalog))
     from bakeoff.reports.text import markdown, terminal
 
     if wanted == "markdown":

@@ -1,0 +1,89 @@
+"""The Pareto front as a Vega-Lite chart: time across, memory up, the error as a colour."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bakeoff.reports.charts import SCALED
+from bakeoff.reports.fronts import Front, Point
+from bakeoff.reports.units import human, number
+
+__all__ = ["front_chart"]
+
+
+def front_chart(front: Front) -> dict[str, Any]:
+    """Squares with names are not beaten; circles are, by at least one other."""
+    x = {
+        "field": "time",
+        "type": "quantitative",
+        "scale": {"type": "log", "nice": False, "padding": 20},
+        "axis": {"title": f"time ÷ {front.baseline}", "format": "~g", "tickCount": 6},
+    }
+    y = {
+        "field": "peak",
+        "type": "quantitative",
+        "scale": {"type": "symlog", "constant": 1024, "nice": False, "padding": 12},
+        "axis": {"title": "peak memory", "labelExpr": SCALED["bytes"], "values": _powers(front)},
+    }
+    shape = {
+        "field": "beaten",
+        "type": "nominal",
+        "scale": {"domain": ["not beaten", "beaten"], "range": ["square", "circle"]},
+        "legend": {"title": None},
+    }
+    colour = {"field": "error", "type": "ordinal", "legend": {"title": "error"},
+              "sort": {"field": "decade"}}  # fmt: skip
+    tooltip = [
+        {"field": "rival", "title": "forward"},
+        {"field": "time_told", "title": "time"},
+        {"field": "peak_told", "title": "peak memory"},
+        {"field": "error_told", "title": "error"},
+        {"field": "beaten", "title": "front"},
+    ]
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.9},
+        "encoding": {"x": x, "y": y, "shape": shape, "color": colour, "tooltip": tooltip},
+    }
+    names = {
+        "transform": [{"filter": "datum.beaten === 'not beaten'"}],
+        "mark": {"type": "text", "align": "left", "dx": 7, "dy": -6, "fontSize": 11},
+        "encoding": {"x": x, "y": y, "text": {"field": "rival"}},
+    }
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "width": "container",
+        "height": 340,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": {"values": [_value(point) for point in front.points]},
+        "layer": [points, names],
+    }
+
+
+def _value(point: Point) -> dict[str, Any]:
+    entry = point.time
+    told = number(point.ratio)
+    if entry.low is not None and entry.high is not None and entry.difference != "baseline":
+        told += f" ({number(entry.low)} to {number(entry.high)})"
+    exact = math.isinf(point.decade)
+    return {
+        "rival": point.rival,
+        "time": point.ratio,
+        "time_told": told,
+        "peak": point.peak_bytes,
+        "peak_told": human(point.peak_bytes, "bytes"),
+        "decade": -999 if exact else point.decade,
+        "error": "none" if exact else f"1e{point.decade:.0f}",
+        "error_told": number(point.error),
+        "beaten": "not beaten" if point.unbeaten else "beaten",
+    }
+
+
+def _powers(front: Front) -> list[int]:
+    """Zero where one needs nothing, and every fourth power of two among the sizes."""
+    sizes = [point.peak_bytes for point in front.points]
+    positive = [size for size in sizes if size > 0] or [1]
+    low, high = (math.floor(math.log2(end)) for end in (min(positive), max(positive)))
+    step = 2 if high - low <= 10 else 4
+    ticks = [2**power for power in range(low - low % 2, high + 2, step)]
+    return ([0] if min(sizes) == 0 else []) + ticks
