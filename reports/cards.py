@@ -92,19 +92,22 @@ def _card(
         about,
         catalog.origins.get(name, "") if about else "",
         tuple(v for v in verdicts if v.label.rpartition(":")[0] == name),
-        tuple(_properties(about, properties)) if about else (),
+        tuple(_properties(about, properties, rows)) if about else (),
         curves_in(rows).get(name),
         tuple(pictures_of(rows)),
         tuple(rows),
     )
 
 
-def _properties(variant: Variant, checks: Checks | None) -> Iterable[Property]:
-    worst = checks.worst if checks else {}
+def _properties(variant: Variant, checks: Checks | None, rows: Iterable[Row]) -> Iterable[Property]:
+    worst = dict(checks.worst) if checks else {}
+    for row in rows:
+        if row.metric == "gradcheck":  # it looks for the derivative, or that there is none
+            worst[row.label, "differentiable"] = row
     for name, value in variant.metadata.properties.items():
-        row = worst.get((f"{variant.name}:reference", name))
+        found = worst.get((f"{variant.name}:reference", name))
         declared = ("yes" if value else "no") if isinstance(value, bool) else _listed(value)
-        yield Property(name, declared, row.status if row else "", row.reason if row else "")
+        yield Property(name, declared, *((found.status, found.reason) if found else ()))
 
 
 def _listed(value: object) -> str:

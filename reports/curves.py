@@ -115,5 +115,5 @@ def curve_figure(curve: Curve) -> str:
     return (
         f'<figure class="phi"><svg viewBox="-28 -8 {_WIDTH + 36} {_HEIGHT + 30}" role="img" '
         f'aria-label="{told}">{"".join(frame.grid())}{lines}</svg><figcaption>{key}'
-        f" largest |φ′| {curve.largest_slope:.4g}</figcaption></figure>"
+        f"<span>largest |φ′| {curve.largest_slope:.4g}</span></figcaption></figure>"
     )

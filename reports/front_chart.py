@@ -23,7 +23,7 @@ def front_chart(front: Front) -> dict[str, Any]:
     y = {
         "field": "peak",
         "type": "quantitative",
-        "scale": {"type": "symlog", "constant": 1024, "nice": False, "padding": 12},
+        "scale": {"type": "symlog", "constant": _least(front) / 4, "nice": False, "padding": 12},
         "axis": {"title": "peak memory", "labelExpr": SCALED["bytes"], "values": _powers(front)},
     }
     shape = {
@@ -53,7 +53,7 @@ def front_chart(front: Front) -> dict[str, Any]:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": "container",
-        "height": 340,
+        "height": 280,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "data": {"values": [_value(point) for point in front.points]},
         "layer": [points, names],
@@ -79,11 +79,15 @@ def _value(point: Point) -> dict[str, Any]:
     }
 
 
+def _least(front: Front) -> float:
+    """The least size that is not zero."""
+    return min((point.peak_bytes for point in front.points if point.peak_bytes > 0), default=1.0)
+
+
 def _powers(front: Front) -> list[int]:
-    """Zero where one needs nothing, and every fourth power of two among the sizes."""
+    """Zero where one needs nothing, and every second or fourth power of two among the sizes."""
     sizes = [point.peak_bytes for point in front.points]
-    positive = [size for size in sizes if size > 0] or [1]
-    low, high = (math.floor(math.log2(end)) for end in (min(positive), max(positive)))
+    low, high = (math.floor(math.log2(end)) for end in (_least(front), max(*sizes, 1.0)))
     step = 2 if high - low <= 10 else 4
     ticks = [2**power for power in range(low - low % 2, high + 2, step)]
     return ([0] if min(sizes) == 0 else []) + ticks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 import re
@@ -32,7 +34,7 @@ def page(blocks: Iterable[Block]) -> str:
     body = Body()
     main = "\n".join(body.parts(blocks))
     cards = {body.cards[id(c)]: c for b in blocks if isinstance(b, Cards) for c in b.cards}
-    data = {"charts": body.charts, "results": packed(cards), "variants": _variants(blocks)}
+    data = {"charts": body.charts, "results": packed(cards)}
     scripts = "".join(f"<script>{_file(name)}</script>\n" for name in _SCRIPTS)
     return f"""<!doctype html>
 <html lang="en">
@@ -53,7 +55,8 @@ def page(blocks: Iterable[Block]) -> str:
 <main id="main" tabindex="-1">
 {main}
 </main>
-{"".join(_data(name, value) for name, value in data.items())}
+<script type="application/json" id="variants">{_inert(_variants(blocks))}</script>
+<script type="text/plain" id="data">{_compressed(data)}</script>
 {_bundle() if body.charts else ""}
 {scripts}</body>
 </html>
@@ -81,10 +84,15 @@ def _variants(blocks: Iterable[Block]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _data(name: str, value: object) -> str:
+def _inert(value: object) -> str:
     """JSON in which nothing can end the script element."""
-    inert = json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}">{inert}</script>\n'
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _compressed(value: object) -> str:
+    """JSON in letters and digits: compressed to a fifth, for it is by far the largest part."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _bundle() -> str:

@@ -15,7 +15,7 @@ __all__ = ["Curves", "curves_of"]
 #: Inputs from -REACH to REACH, in steps fine enough for the largest slope to six digits.
 REACH, STEP = 6.0, 1e-3
 #: Every so many of them is kept: what a picture shows.
-KEPT = 125
+KEPT = 200
 #: Where an output depends on more than one feature, few others, and these are zero.
 FEATURES = 8
 

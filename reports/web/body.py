@@ -19,6 +19,10 @@ _MOST_ROWS = 16
 _LINKED = (2, 3)
 
 
+#: Anchors that the page itself has; headings take others.
+_TAKEN = ("main", "filters", "contents", "data", "variants", "tip")
+
+
 class Body:
     """Turns blocks into HTML, and keeps what the rest of the page needs of them.
 
@@ -32,13 +36,11 @@ class Body:
         self.charts: list[Mapping[str, Any]] = []
         self.links: list[str] = []
         self.cards: dict[int, str] = {}
-        self._names = Names()
-        self._names.new("main")
+        self._names = Names(_TAKEN)
         self._anchors: dict[str, str] = {}
         self._open: list[int] = []
         self._heading = ""
         self._said = ""
-        self._tables = 0
 
     def parts(self, blocks: list[Block]) -> Iterator[str]:
         """The HTML of the blocks, which hold no others."""
@@ -91,19 +93,18 @@ class Body:
             yield "</section>"
 
     def _figure(self, spec: Mapping[str, Any], caption: str, facets: Mapping[str, str]) -> str:
-        number = len(self.charts)
+        anchor = self._names.new(f"chart{len(self.charts)}")
         # What a screen reader says of the picture; its numbers stand in a table.
         self.charts.append({"description": caption or self._said, **spec})
         told = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         return (
             f'<figure class="picture"{marks(facets)}>'
-            f'<div class="chart" id="chart{number}"></div>{told}</figure>'
+            f'<div class="chart" id="{anchor}"></div>{told}</figure>'
         )
 
     def _grid(self, grid: Grid, pictured: bool) -> str:
-        self._tables += 1
         caption = f"{self._heading}: {grid.title}" if grid.title else self._heading
-        made = table(grid, f"t{self._tables}", caption, self._anchors)
+        made = table(grid, self._names.new("t1"), caption, self._anchors)
         if not (grid.title and (pictured or len(grid.rows) > _MOST_ROWS)):
             return made
         return f"<details><summary>{html.escape(grid.title)}</summary>{made}</details>"

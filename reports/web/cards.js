@@ -1,10 +1,9 @@
 "use strict";
 // The results of a card are laid out when they are asked for: all of them would be a very long page.
 (() => {
-  const { texts, cells, facets: names } = state.data("results");
   const HEADS = ["forward", "suite", "metric", "value", "95% interval", "n", "status", "reason", "where"];
 
-  function rows(anchor) {
+  function rows(anchor, { texts, cells, facets: names }) {
     const found = [];
     for (const [forward, suite, place, facets, records] of cells[anchor] || []) {
       const own = Object.fromEntries(names.map((name, i) => [name, texts[facets[i]]]));
@@ -24,8 +23,8 @@
     return made;
   }
 
-  function fill(details) {
-    const card = details.closest(".card"), found = rows(card.id);
+  async function fill(details) {
+    const card = details.closest(".card"), found = rows(card.id, (await state.data).results);
     const table = element("table"), head = table.createTHead().insertRow(), body = table.createTBody();
     const told = `All results of ${card.dataset.variant}`;
     table.prepend(element("caption", told));

@@ -1,6 +1,6 @@
 "use strict";
-(() => {
-  const specs = state.data("charts");
+state.data.then(({ charts: specs }) => {
+  const places = [...document.querySelectorAll(".chart")];
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   // Okabe and Ito's palette, which those with any colour vision can tell apart; its yellow and black
@@ -46,7 +46,7 @@
   }
 
   function draw(i) {
-    const place = document.getElementById(`chart${i}`);
+    const place = places[i];
     if (!place.clientWidth) return undefined; // hidden, or folded away
     const light = !dark.matches || document.documentElement.dataset.theme === "light";
     return window.vegaEmbed(place, chosen(specs[i]), {
@@ -63,12 +63,12 @@
   }
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
-      const i = Number(target.id.slice("chart".length));
+      const i = places.indexOf(target);
       if (isIntersecting) near.add(i); else near.delete(i);
     }
     update();
   }, { rootMargin: "600px" });
-  specs.forEach((_, i) => watcher.observe(document.getElementById(`chart${i}`)));
+  places.forEach((place) => watcher.observe(place));
 
   function again() {
     specs.forEach((_, i) => stale.add(i));
@@ -86,4 +86,4 @@
     specs.forEach((_, i) => draw(i));
   });
   window.addEventListener("afterprint", () => { delete document.documentElement.dataset.theme; again(); });
-})();
+});

@@ -23,13 +23,13 @@ class Names:
     """Anchors: one for each heading, made of its words and so the same in every report.
 
     Example:
-        >>> names = Names()
+        >>> names = Names(["main"])
         >>> names.new("Is it right?"), names.new("Is it right?"), names.new("<b>")
         ('is-it-right', 'is-it-right-2', 'b')
     """
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
 
     def new(self, text: str) -> str:
         """An anchor that nothing else has."""

@@ -2,17 +2,19 @@
 // What the reader chose, kept in the fragment of the address: a link that is sent on shows the same.
 // A plain #anchor leads to a place; with choices it is #kind=attention&sort=t3.1d&at=anchor.
 const state = (() => {
-  const data = (id) => JSON.parse(document.getElementById(id).textContent);
   const FACETS = ["kind", "device", "dtype", "pattern", "direction"];
   const CHOICES = ["name", "tag", ...FACETS];
-  const variants = data("variants");
+  const text = (id) => document.getElementById(id).textContent;
+  const variants = JSON.parse(text("variants"));
+  // Charts and results are compressed in the page.
+  const bytes = new Blob([Uint8Array.from(atob(text("data")), (c) => c.charCodeAt(0))]);
+  const data = new Response(bytes.stream().pipeThrough(new DecompressionStream("gzip"))).json();
   const listeners = [];
   let now = read();
 
   function read() {
     const text = location.hash.slice(1);
-    if (!text.includes("=")) return { chosen: {}, sort: {}, at: decodeURIComponent(text) };
-    const given = new URLSearchParams(text);
+    const given = new URLSearchParams(text.includes("=") ? text : { at: text });
     const chosen = {}, sort = {};
     for (const name of CHOICES) if (given.get(name)) chosen[name] = given.get(name);
     for (const one of given.getAll("sort")) {
@@ -55,9 +57,8 @@ const state = (() => {
   window.addEventListener("load", () => reveal(now.at));
 
   return {
-    FACETS, data,
+    FACETS, variants, data, // a promise of {charts, results}
     get now() { return now; },
-    variants,
     // Calls back now and whenever something was chosen.
     watch(listener) { listeners.push(listener); listener(now); },
     choose(chosen) { now.chosen = chosen; write("replaceState"); tell(); },
