@@ -93,6 +93,7 @@ class Grid:
         title: What it is called where it is folded.
         narrow: Whether its columns hold signs alone, so that headers may stand upright.
         facets: By header, what all in that column has in common, as for a heading.
+        row_facets: Likewise for each row; empty for none.
     """
 
     headers: tuple[str, ...]
@@ -100,6 +101,7 @@ class Grid:
     title: str = ""
     narrow: bool = False
     facets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    row_facets: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,11 @@ def _lines(table: Table) -> list[dict[str, Any]]:
         "axis": {"values": list(table.lengths), "format": "d", "title": "length N"},
     }
     y = {**_value_axis(table), "scale": _scale(table)}
-    shape = {**colour, "legend": None}  # one legend for both
     ours = [{"filter": {"field": "rival", "oneOf": named}}]
     line = {
         "transform": ours,
         "mark": {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 55}},
-        "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": _tooltip()},
+        "encoding": {"x": x, "y": y, "color": colour, "shape": colour, "tooltip": _tooltip()},
     }
     rule = {
         "transform": ours,

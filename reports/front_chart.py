@@ -23,7 +23,13 @@ def front_chart(front: Front) -> dict[str, Any]:
     y = {
         "field": "peak",
         "type": "quantitative",
-        "scale": {"type": "symlog", "constant": _least(front) / 4, "nice": False, "padding": 12},
+        "scale": {
+            "type": "symlog",
+            "constant": _least(front) / 4,
+            "zero": False,
+            "nice": False,
+            "padding": 12,
+        },
         "axis": {"title": "peak memory", "labelExpr": SCALED["bytes"], "values": _powers(front)},
     }
     shape = {
@@ -45,19 +51,29 @@ def front_chart(front: Front) -> dict[str, Any]:
         "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.9},
         "encoding": {"x": x, "y": y, "shape": shape, "color": colour, "tooltip": tooltip},
     }
-    names = {
-        "transform": [{"filter": "datum.beaten === 'not beaten'"}],
-        "mark": {"type": "text", "align": "left", "dx": 7, "dy": -6, "fontSize": 11},
-        "encoding": {"x": x, "y": y, "text": {"field": "rival"}},
-    }
+    names = [
+        {
+            "transform": [{"filter": f"datum.turn === {turn}"}],
+            "mark": {"type": "text", "align": "left", "dx": 7, "dy": down, "fontSize": 11},
+            "encoding": {"x": x, "y": y, "text": {"field": "rival"}},
+        }
+        for turn, down in enumerate((-7, 9))
+    ]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": "container",
         "height": 280,
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "data": {"values": [_value(point) for point in front.points]},
-        "layer": [points, names],
+        "data": {"values": _values(front)},
+        "layer": [points, *names],
     }
+
+
+def _values(front: Front) -> list[dict[str, Any]]:
+    """One row a point; the names of neighbours stand above and below in turn."""
+    unbeaten = [point.rival for point in front.points if point.unbeaten]
+    turns = {rival: i % 2 for i, rival in enumerate(unbeaten)}
+    return [_value(point) | {"turn": turns.get(point.rival)} for point in front.points]
 
 
 def _value(point: Point) -> dict[str, Any]:

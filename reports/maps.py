@@ -76,7 +76,9 @@ def anchor_of(picture: Picture) -> str:
 def figure(variant: str, pictures: Iterable[Picture]) -> str:
     """The maps of a variant side by side, as HTML."""
     drawn = "".join(map_markup(p, _paths(p, anchor_of(p))) for p in pictures)
-    return f"<figure><figcaption><code>{html.escape(variant)}</code></figcaption>{drawn}</figure>"
+    name = html.escape(variant)
+    caption = f"<figcaption><code>{name}</code></figcaption>"
+    return f'<figure data-variant="{name}">{caption}{drawn}</figure>'
 
 
 def map_markup(picture: Picture, inside: str = "") -> str:

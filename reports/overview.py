@@ -20,7 +20,7 @@ from bakeoff.reports.front_chart import front_chart
 from bakeoff.reports.fronts import Front, fronts_of, headline
 from bakeoff.reports.measured import tip, value_of
 from bakeoff.reports.tables import Table, leaders
-from bakeoff.reports.words import describe, varying
+from bakeoff.reports.words import describe, facets, varying
 
 __all__ = ["overview"]
 
@@ -64,6 +64,7 @@ def _board(told: str, tables: Sequence[Table]) -> Iterator[Block]:
             (describe(table.fixed, axes) or "all", *(_leader(table, n) for n in lengths))
             for table in tables
         ),
+        row_facets=tuple(facets(table.fixed) for table in tables),
     )
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // The results of a card are laid out when they are asked for: all of them would be a very long page.
 (() => {
-  const HEADS = ["forward", "suite", "metric", "value", "95% interval", "n", "status", "reason", "where"];
+  const HEADS = ["forward", "suite", "metric", "value", "95% interval", "n", "status", "where", "reason"];
 
   function rows(anchor, { texts, cells, facets: names }) {
     const found = [];
@@ -10,7 +10,7 @@
       if (!state.allows(own)) continue;
       for (const record of records) {
         const [metric, value, ends, n, status, reason] = Array.from({ length: 6 }, (_, i) => texts[record[i] || 0]);
-        found.push([texts[forward], texts[suite], metric, value, ends, n, status || "ok", reason, texts[place]]);
+        found.push([texts[forward], texts[suite], metric, value, ends, n, status || "ok", texts[place], reason]);
       }
     }
     return found;

@@ -24,7 +24,8 @@ state.data.then(({ charts: specs }) => {
       },
       legend: {
         labelColor: text, titleColor: soft, labelFontSize: 12, labelLimit: narrow ? 220 : 240,
-        symbolLimit: 0, ...(narrow ? { orient: "bottom", columns: 1 } : {}),
+        symbolLimit: 0, symbolBaseFillColor: text, symbolBaseStrokeColor: text,
+        ...(narrow ? { orient: "bottom", columns: 1 } : {}),
       },
       range: {
         category: light ? PALETTE : DARK,
@@ -51,6 +52,7 @@ state.data.then(({ charts: specs }) => {
     const light = !dark.matches || document.documentElement.dataset.theme === "light";
     return window.vegaEmbed(place, chosen(specs[i]), {
       actions: { export: true, source: false, compiled: false, editor: false },
+      logLevel: 1, // errors alone: that an order is shown by shapes too is meant
       renderer: "svg", config: config(place.clientWidth < 560, light), mode: "vega-lite",
       tooltip: { theme: light ? "light" : "dark" },
     });

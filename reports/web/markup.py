@@ -69,7 +69,10 @@ def table(grid: Grid, anchor: str, caption: str, cards: Mapping[str, str]) -> st
         f"{_upright(name, grid.narrow and i > 0)}</th>"
         for i, name in enumerate(grid.headers)
     )
-    rows = "".join(_row(row, cards) for row in grid.rows)
+    of_rows = grid.row_facets or ({},) * len(grid.rows)
+    rows = "".join(
+        _row(row, marks(own), cards) for row, own in zip(grid.rows, of_rows, strict=True)
+    )
     classes = " long" if len(grid.rows) > _MOST_ROWS else ""
     classes += " signs" if grid.narrow else ""
     told = html.escape(caption)
@@ -91,12 +94,11 @@ def _upright(name: str, upright: bool) -> str:
     return f"<span>{text}</span>" if upright else text
 
 
-def _row(row: tuple[str, ...], cards: Mapping[str, str]) -> str:
+def _row(row: tuple[str, ...], mark: str, cards: Mapping[str, str]) -> str:
     first, name = row[0], spans(row[:1])
-    mark = ""
     if isinstance(first, Code):
         variant = first.partition(":")[0]
-        mark = f' data-variant="{html.escape(variant)}"'
+        mark += f' data-variant="{html.escape(variant)}"'
         if variant in cards:
             name = f'<a href="#{cards[variant]}">{name}</a>'
     return f'<tr{mark}><th scope="row">{name}</th>{"".join(map(_cell, row[1:]))}</tr>'
