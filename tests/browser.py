@@ -103,9 +103,9 @@ class Page:
         """A key, as a keyboard sends it."""
         text = {"Enter": "\r"}.get(key, "")
         code = {"Tab": 9, "Enter": 13}[key]
-        for kind in ("keyDown", "keyUp"):
-            self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                     windowsVirtualKeyCode=code, text=text if kind == "keyDown" else "")  # fmt: skip
+        pressed = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.ask("Input.dispatchKeyEvent", type="keyDown", text=text, **pressed)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **pressed)
 
     def picture(self, path: Path) -> None:
         """What is on the screen, as PNG."""

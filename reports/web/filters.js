@@ -14,10 +14,9 @@
 
   function apply({ chosen }) {
     for (const field of form.elements) if (field.name) field.value = chosen[field.name] || "";
-    for (const part of main.querySelectorAll(said))
-      if (part.tagName !== "TH") part.hidden = !state.allows(part.dataset);
+    for (const part of main.querySelectorAll(`${said},[data-variant]`))
+      if (part.tagName !== "TH") part.hidden = !state.allows(part.dataset) || !state.shows(part.dataset.variant);
     columns(main.querySelectorAll("thead th" + said.replaceAll(",", ",thead th")));
-    for (const row of main.querySelectorAll("[data-variant]")) row.hidden = !state.shows(row.dataset.variant);
     for (const link of document.querySelectorAll("#contents a")) {
       const place = document.getElementById(link.getAttribute("href").slice(1));
       link.hidden = Boolean(place && place.closest("[hidden]"));

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 
 from bakeoff.registry.binding import draw, takes
-from bakeoff.registry.shapes import Shape
+from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.reports.rows import Row
 
 __all__ = ["usage"]
 
 _FEATURES = 256
-#: Where nothing was measured: what every attention can do.
 _SHAPE = Shape(batch=1, heads=4, kv_heads=4, q_len=128, k_len=128, head_dim=64, value_dim=64)
-_GRID = ((8, 16),)
+#: What is tried until the variant takes it.
+_PATTERNS, _KEY_HEADS, _GRIDS = ("self", "causal_self"), (4, 2, 1), (None, ((8, 16),))
 
 
 def usage(variant: Variant, rows: Sequence[Row]) -> str:
-    """A program that makes the module and calls it once, with the sizes that were measured."""
+    """A program that makes the module and calls it once, by the forward that was fastest."""
     return "\n".join(_lines(variant, rows))
 
 
 def _lines(variant: Variant, rows: Sequence[Row]) -> Iterator[str]:
     name, forward = variant.name, _forward(variant, rows)
     attention = variant.kind == "attention"
-    shape = _shape(variant, rows) if attention else _FEATURES
+    pattern, shape = _case(variant, forward) if attention else ("", _FEATURES)
     yield "import torch"
     yield "import bakeoff"
     yield ""
@@ -34,7 +36,7 @@ def _lines(variant: Variant, rows: Sequence[Row]) -> Iterator[str]:
         yield f"shape = bakeoff.Shape({sizes})"
     made = "shape" if attention else str(shape)
     yield f'{name} = bakeoff.module(bakeoff.load()["{name}"], {made}, forward="{forward}")'
-    keywords = ""
+    keywords = ", causal=True" if pattern == "causal_self" else ""
     for tensor, value in draw(variant, "inputs", shape, None, variant.options).items():
         size = ", ".join(map(str, value.shape))
         yield f"{tensor} = torch.rand({size})  # given by the data or by other layers"
@@ -79,10 +81,11 @@ def _forward(variant: Variant, rows: Sequence[Row]) -> str:
     return max(races)[2] if races else "reference"
 
 
-def _shape(variant: Variant, rows: Sequence[Row]) -> Shape:
-    """The sizes of a race, else usual ones."""
-    for row in rows:
-        if row.metric == "ratio" and row.axes["pattern"] == "self":
-            sizes = {size: row.axes[size] for size in _SIZES}
-            return Shape(**sizes, grid=_GRID if row.axes["grid"] else None)
-    return _SHAPE
+def _case(variant: Variant, forward: str) -> tuple[str, Shape]:
+    """The first pattern and sizes that the forward takes."""
+    for pattern, heads, grid in product(_PATTERNS, _KEY_HEADS, _GRIDS):
+        shape = replace(_SHAPE, kv_heads=heads, grid=grid)
+        case = Case(kind="attention", shape=shape, pattern=pattern, options=variant.options)
+        if not (variant.excluded(case) or variant.forward(forward).why_not(case)):
+            return pattern, shape
+    return _PATTERNS[0], _SHAPE
