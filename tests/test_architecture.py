@@ -139,8 +139,8 @@ def test_only_bakeoff_lands_in_site_packages(tmp_path: Path) -> None:
         "registry/variants.py",
         "plugins/activations/relu.py",
         "suites/builtin/speed.py",
-        "reports/page.css",
-        "reports/page.js",
+        "reports/web/page.css",
+        "reports/web/charts.js",
         "cli/run.py",
     ):
         assert f"bakeoff/{needed}" in names, needed

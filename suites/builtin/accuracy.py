@@ -12,8 +12,9 @@ import torch
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
-from bakeoff.registry.variants import Variant
+from bakeoff.registry.variants import Activation, Variant
 from bakeoff.suites.budget import Errors, Oracle
+from bakeoff.suites.curves import curves_of
 from bakeoff.suites.identities import holds
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.metrics import Metric, checks
@@ -103,6 +104,9 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
                     yield cell(like, shape, like.case.dtype, check="recurrence")
         if variant.metadata.properties and "reference" in by_forward:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
+    if variant.kind == "activation" and "reference" in by_forward:
+        like = cell(by_forward["reference"], FEATURES, "float64", check="curves")
+        yield replace(like, case=replace(like.case, device="cpu", seed=0))
     if variant.kind == "attention" and "reference" in by_forward:
         for pattern in MAPPED:
             shape = usual_heads(variant, PLAIN)
@@ -239,6 +243,19 @@ def _map(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     yield record_of(cell, "attended_share", check)
 
 
+def _curves(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    """φ, φ′ and φ″: the largest slope, and in the remark what a picture needs."""
+
+    def check() -> Verdict:
+        variant = catalog[cell.variant]
+        assert isinstance(variant, Activation)
+        found = curves_of(variant)
+        remark = f"x from {found.x[0]:g} to {found.x[-1]:g}: {found.digits}"
+        return Verdict(Status.OK, found.largest_slope, remark)
+
+    yield record_of(cell, "largest_slope", check)
+
+
 def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     subject = _subject(catalog, cell)
     for name in subject.variant.metadata.properties:
@@ -264,6 +281,7 @@ def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
 
 _CHECKS = {
     "contract": _contract,
+    "curves": _curves,
     "identity": _identity,
     "map": _map,
     "properties": _properties,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakeoff.cli.options import explained, listed, results_option, written
+from bakeoff.cli.options import (
+    explained,
+    listed,
+    plugin_option,
+    results_option,
+    show_problems,
+    written,
+)
 
 if TYPE_CHECKING:
     from bakeoff.suites.store import Results
@@ -30,6 +37,7 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 @listed("--kind", "kinds", "activation, attention, connection")
 @listed("--suite", "suites", "accuracy, gradient, memory, speed")
 @listed("--variant", "variants", "names")
+@plugin_option
 def report(
     results: Path,
     wanted: str | None,
@@ -37,11 +45,13 @@ def report(
     kinds: tuple[str, ...],
     suites: tuple[str, ...],
     variants: tuple[str, ...],
+    plugins: tuple[str, ...],
 ) -> None:
     """Report on stored results: what is right, what it costs, and what failed.
 
     What is wrong is never ranked, and numbers of different environments never stand in one
-    table.
+    table. The HTML page has a card for each variant, of what it says of itself: where a plugin
+    came from a file, name that with --plugin.
     """
     chosen = wanted or (_SUFFIXES.get(output.suffix, "terminal") if output else "terminal")
     if chosen in ("html", "parquet") and output is None:
@@ -60,17 +70,19 @@ def report(
         assert output is not None
         _draw(opened, filters, chosen, output)
     else:
-        written(_text(opened, filters, chosen), output)
+        written(_text(opened, filters, chosen, plugins), output)
 
 
 def table_of(results: Path, suite: str) -> str:
     """What the report says of one suite, for a terminal."""
     from bakeoff.suites.store import open_results
 
-    return _text(open_results(results), {"suites": (suite,)}, "terminal")
+    return _text(open_results(results), {"suites": (suite,)}, "terminal", ())
 
 
-def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> str:
+def _text(
+    opened: Results, filters: dict[str, tuple[str, ...]], wanted: str, plugins: tuple[str, ...]
+) -> str:
     if wanted in ("csv", "json"):
         from bakeoff.reports import export
 
@@ -81,9 +93,13 @@ def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> 
 
     contents = contents_of(opened, **filters)
     if wanted == "html":
+        from bakeoff import load
         from bakeoff.reports.page import page
 
-        return page(document(contents, wide=False))  # hovering shows both ends of an interval
+        catalog = load(plugins)
+        show_problems(catalog.problems)
+        # Hovering shows both ends of an interval.
+        return page(document(contents, wide=False, catalog=catalog))
     from bakeoff.reports.text import markdown, terminal
 
     if wanted == "markdown":
