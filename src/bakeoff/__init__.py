@@ -33,6 +33,7 @@ from bakeoff.registry.variants import (
 if TYPE_CHECKING:
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
+    from bakeoff.suites.applications.swap import restore, swap
     from bakeoff.suites.merge import merge
     from bakeoff.suites.runner import explain, run
     from bakeoff.suites.store import Results, open_results
@@ -67,7 +68,9 @@ __all__ = [
     "merge",
     "module",
     "open_results",
+    "restore",
     "run",
+    "swap",
 ]
 
 #: Public names that load torch or pandas, with the modules that define them.
@@ -78,7 +81,9 @@ _LATE = {
     "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",
+    "restore": "bakeoff.suites.applications.swap",
     "run": "bakeoff.suites.runner",
+    "swap": "bakeoff.suites.applications.swap",
     "Results": "bakeoff.suites.store",
 }
 
