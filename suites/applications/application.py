@@ -52,6 +52,7 @@ class Application:
         loss: ``(model, batch) -> loss``.
         scores: ``(model, batch) -> numbers`` beside the loss, comparable between models.
         needs: Packages beside torch, with the extra that brings them.
+        attends: Whether it has attentions that can be swapped, and activations beside them.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Application:
     loss: Callable[[nn.Module, Batch], torch.Tensor] = _loss
     scores: Callable[[nn.Module, Batch], Mapping[str, float]] | None = None
     needs: Mapping[str, str] = field(default_factory=lambda: {"transformers": "transformers"})
+    attends: bool = True
 
     def missing(self) -> str | None:
         """What to install before it can be built; None where all is there."""

@@ -79,7 +79,7 @@ def swap(
         UnknownNameError: For an unknown forward or option.
     """
     require_model(model)
-        if isinstance(variant, Attention):
+    if isinstance(variant, Attention):
         _swap_attention(model, variant, forward, options, where, example)
     elif isinstance(variant, Activation):
         _swap_activation(model, variant, forward, options, where, example)

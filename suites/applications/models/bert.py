@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-CHAIN = Chain(symbols=8, lag=2, noise=0.1)
+CHAIN = Chain(symbols=8, lag=1, noise=0.1)
 LENGTH, MASK, VOCABULARY = 24, 8, 9
 #: Masked places lie this far apart: both that tell about one are always seen.
 APART = 2 * CHAIN.lag + 1
@@ -28,12 +28,13 @@ def build() -> nn.Module:
             vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
             intermediate_size=64, max_position_embeddings=LENGTH, type_vocab_size=1,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=None,
+            initializer_range=0.1,
         )
     )  # fmt: skip
 
 
 def batch(generator: torch.Generator, size: int) -> dict[str, Any]:
-    """Every fifth token is masked, beginning anywhere that leaves both that tell about it."""
+    """Every third token is masked, beginning anywhere that leaves both that tell about it."""
     import torch
 
     tokens = CHAIN.draw(generator, size, LENGTH)

@@ -27,6 +27,7 @@ def build() -> nn.Module:
             hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
             image_size=SIDE, patch_size=2, num_channels=1, num_labels=CLASSES,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            initializer_range=0.1,
         )
     )  # fmt: skip
 
