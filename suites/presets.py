@@ -20,6 +20,17 @@ _ACCURACY = {
     "dtypes": ("float32", "bfloat16"),
 }
 
+#: A handful that is trained in every model in two minutes.
+_TRAINED = (
+    "scaled_dot_product",
+    "linear_attention",
+    "sigmoid_attention",
+    "differential",
+    "relu",
+    "gelu",
+    "sigmoid",
+)
+
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
@@ -36,6 +47,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
         },
+        "applications": {"variants": _TRAINED, "seeds": (0, 1, 2)},
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
@@ -53,6 +65,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "applications": {"seeds": (0, 1, 2), "effort": 4.0},
         "scaling": {"patterns": ("self", "causal_self")},
         "speed": {"directions": ("forward", "backward", "training")},
     },
@@ -76,6 +89,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
+        "applications": {"dtypes": ("float32",), "seeds": (0, 1, 2, 3, 4), "effort": 10.0},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},

@@ -36,7 +36,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches")
+SINGLE = ("budget", "precision", "baseline", "cache", "launches", "effort")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Selection:
         cache: ``warm``, or ``cold`` where caches are emptied before each call; empty for warm on
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
+        models: Names of models of the suite ``applications``; empty for all.
+        effort: How long those are trained, as a multiple of their usual steps.
     """
 
     kinds: tuple[str, ...] = ()
@@ -103,6 +105,8 @@ class Selection:
     baseline: str = ""
     cache: str = ""
     launches: int = 1
+    models: tuple[str, ...] = ()
+    effort: float = 1.0
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -176,6 +180,8 @@ def _check_plain(selection: Selection) -> None:
         )
     if not isinstance(selection.launches, int) or selection.launches < 1:
         raise UsageError(f"launches: got {selection.launches!r}, expected a number of at least 1")
+    if not selection.effort > 0:
+        raise UsageError(f"effort: got {selection.effort!r}, expected a number above 0")
 
 
 def _require_device(name: str) -> None:

@@ -42,6 +42,7 @@ class Application:
         features: The sizes of the rows that its activations see.
         build: Makes the model, with weights from torch's global generator.
         batch: ``(generator, size) -> arguments of the model``, labels among them.
+        test_batch: The same, of what is never trained on; None where ``batch`` draws without end.
         seen: The names of the arguments that are data; the others are told about them.
         floor: The least loss that any model can expect, in nats where the loss is.
         batch_size: Examples in one training step.
@@ -62,6 +63,7 @@ class Application:
     features: int
     build: Callable[[], nn.Module]
     batch: Callable[[torch.Generator, int], Batch]
+    test_batch: Callable[[torch.Generator, int], Batch] | None = None
     seen: tuple[str, ...]
     floor: float
     batch_size: int

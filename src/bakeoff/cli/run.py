@@ -38,6 +38,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
     ("--threads", "threads", int, "threads within one operation"),
+    ("--model", "models", str, "models of the suite applications: bert, gpt2, vit, …"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -72,6 +73,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
+@click.option("--effort", type=click.FloatRange(min=0, min_open=True), metavar="X",
+              help="train X times as many steps as usual (applications)")  # fmt: skip
 @click.option(
     "--malloc",
     type=click.Choice(["system", "tuned"]),
@@ -99,6 +102,7 @@ def run(
     baseline: str | None,
     cache: str | None,
     launches: int | None,
+    effort: float | None,
     malloc: str,
     shard: str | None,
     explaining: bool,
@@ -123,6 +127,7 @@ def run(
     if options:
         given["options"] = _swept(options)
     single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
+    single |= {"effort": effort}
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = _share(precision)

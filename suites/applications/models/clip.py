@@ -74,5 +74,5 @@ APPLICATION = Application(
     batch_size=9,
     items=9,
     unit="images",
-    steps=150,
+    steps=160,
 )

@@ -48,5 +48,5 @@ APPLICATION = Application(
     batch_size=16,
     items=16 * LENGTH,
     unit="tokens",
-    steps=150,
+    steps=160,
 )

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 PATCHES = 17  # 4 × 4, and the class token
-#: Pictures that are only tested on, the last of the set.
-HELD_OUT = 297
-
 
 def build() -> nn.Module:
     """Two layers of 32 features."""
@@ -32,16 +29,18 @@ def build() -> nn.Module:
     )  # fmt: skip
 
 
-def batch(generator: torch.Generator, size: int, held_out: bool = False) -> dict[str, Any]:
+def batch(generator: torch.Generator, size: int) -> dict[str, Any]:
     """Some of the pictures, with their classes."""
-    import torch
+    from bakeoff.suites.applications.digits import some_digits
 
-    from bakeoff.suites.applications.digits import digits
+    return some_digits(generator, size, held_out=False)
 
-    pictures, classes = digits()
-    first, last = (len(classes) - HELD_OUT, len(classes)) if held_out else (0, len(classes) - HELD_OUT)
-    chosen = torch.randint(first, last, (size,), generator=generator)
-    return {"pixel_values": pictures[chosen], "labels": classes[chosen]}
+
+def test_batch(generator: torch.Generator, size: int) -> dict[str, Any]:
+    """Some of those that are never trained on."""
+    from bakeoff.suites.applications.digits import some_digits
+
+    return some_digits(generator, size, held_out=True)
 
 
 APPLICATION = Application(
@@ -52,11 +51,12 @@ APPLICATION = Application(
     features=64,
     build=build,
     batch=batch,
+    test_batch=test_batch,
     seen=("pixel_values",),
     floor=0.0,
     batch_size=32,
     items=32,
     unit="images",
-    steps=150,
+    steps=160,
     needs={"transformers": "transformers", "sklearn": "transformers"},
 )
