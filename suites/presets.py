@@ -22,12 +22,9 @@ _ACCURACY = {
 
 #: A handful that is trained in every model in two minutes.
 _TRAINED = (
-    "scaled_dot_product",
     "linear_attention",
     "sigmoid_attention",
-    "differential",
     "relu",
-    "gelu",
     "sigmoid",
 )
 

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import nn
 from bakeoff.registry.errors import BakeoffError
 from bakeoff.suites.applications.application import Application
 from bakeoff.suites.peaks import peak_bytes
-from bakeoff.suites.statistics import Estimate, median
+from bakeoff.suites.statistics import Estimate, median, median_ratio
 
 __all__ = ["DivergedError", "Run", "looked_at", "train"]
 
@@ -26,6 +26,8 @@ PARTS = 8
 LOOKS, LOOKS_SEED = 4, 10_000
 #: Steps at the beginning that are slower than the rest, and not timed.
 WARM_UP = 5
+#: Rounds in which a trained model and one as it is take a step each, in random order.
+ROUNDS = 9
 #: A layer is what carries the first number in the name of a weight.
 _LAYER = re.compile(r"^(.*?\.\d+)\.")
 
@@ -42,12 +44,14 @@ class Run:
         curves: For ``loss``, and each score of the application, the value after so many steps.
         slopes: By layer the norm of its gradient in the first step.
         step: Seconds that one step took.
+        ratio: Of the time of a step to that of the model as it is, in rounds of both.
         peak: Bytes that one step held at once, above the model and its data.
     """
 
     curves: dict[str, dict[int, float]] = field(default_factory=dict)
     slopes: dict[str, float] = field(default_factory=dict)
     step: Estimate | None = None
+    ratio: Estimate | None = None
     peak: int = 0
 
 
@@ -89,39 +93,74 @@ def train(
         DivergedError: Where the loss becomes infinite or no number.
     """
     test = [_moved(each, device, dtype, app, blind) for each in _test_batches(app)]
-    torch.manual_seed(seed)
-    model = app.build().to(device, dtype)
-    prepare(model, test[0])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=app.rate, weight_decay=0.0)
+    student = _Student.of(app, seed, device, dtype)
+    prepare(student.model, test[0])
+    student = student.with_optimizer()
     generator = torch.Generator().manual_seed(seed + 1)
     run, times, looks = Run(), [], looked_at(steps)
-    model.train()
-    for step in range(steps + 1):
+    for step in range(steps):
         if step in looks:
-            _look(app, model, test, step, run)
-        if step == steps:
-            break
-        drawn = app.batch(generator, app.batch_size)
-        batch = _moved(drawn, device, dtype, app, blind)
+            _look(app, student.model, test, step, run)
+        batch = _moved(app.batch(generator, app.batch_size), device, dtype, app, blind)
         began = _now(device)
-        loss = _gradients(app, model, optimizer, batch)
-        optimizer.step()
+        loss = student.step(batch)
         times.append(_now(device) - began)
         _require_finite(float(loss.detach()), step)
         if step == 0:
-            run.slopes = _slopes(model)
+            run.slopes = _slopes(student.model)
+    _look(app, student.model, test, steps, run)
     run.step = median(np.array(times[WARM_UP:] or times))
-    run.peak = peak_bytes(lambda: _gradients(app, model, optimizer, batch), device)
+    run.ratio = _raced(student, _Student.of(app, seed, device, dtype).with_optimizer(), batch)
+    run.peak = peak_bytes(lambda: student.gradients(batch), device)
     return run
 
 
-def _gradients(
-    app: Application, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Mapping[str, Any]
-) -> torch.Tensor:
-    optimizer.zero_grad()
-    loss = app.loss(model, batch)
-    loss.backward()
-    return loss
+@dataclass(frozen=True)
+class _Student:
+    """A model with what trains it."""
+
+    app: Application
+    model: nn.Module
+    optimizer: torch.optim.Optimizer | None
+    device: str
+
+    @classmethod
+    def of(cls, app: Application, seed: int, device: str, dtype: torch.dtype) -> _Student:
+        torch.manual_seed(seed)
+        return cls(app, app.build().to(device, dtype).train(), None, device)
+
+    def with_optimizer(self) -> _Student:
+        """Of all weights that the model has now."""
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.app.rate, weight_decay=0.0
+        )
+        return replace(self, optimizer=optimizer)
+
+    def gradients(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        self.model.zero_grad()
+        loss = self.app.loss(self.model, batch)
+        loss.backward()
+        return loss
+
+    def step(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        assert self.optimizer is not None
+        loss = self.gradients(batch)
+        self.optimizer.step()
+        return loss
+
+
+def _raced(student: _Student, twin: _Student, batch: Mapping[str, Any]) -> Estimate:
+    """The student's time for a step over the twin's, both on the same batch."""
+    order = torch.Generator().manual_seed(0)
+    times: dict[int, list[float]] = {0: [], 1: []}
+    rivals = (student, twin)
+    for _ in range(ROUNDS + 1):
+        for which in torch.randperm(2, generator=order).tolist():
+            began = _now(student.device)
+            rivals[which].step(batch)
+            times[which].append(_now(student.device) - began)
+    # The first round makes the state of the twin's optimizer.
+    return median_ratio(np.array(times[0][1:]), np.array(times[1][1:]))
 
 
 def _look(

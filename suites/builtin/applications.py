@@ -90,7 +90,8 @@ def _usual(catalog: Catalog, rivals: list[Cell]) -> Cell:
     """By a faster forward than the reference, where there is one that can run it."""
     variant = catalog[rivals[0].variant]
     able = [cell for cell in rivals if why_not(variant, cell.forward, cell.case) is None]
-    return (able or rivals)[-1]
+    fast = [cell for cell in able if cell.forward != "reference"]
+    return (fast or able or rivals)[0]
 
 
 def measure(job: Job) -> Iterator[Record]:
@@ -151,6 +152,9 @@ def _records(cell: Cell, app: Application, run: Run) -> list[Record]:
         records.append(Record(cell, "step_time", time.value, "s", time.low, time.high, time.n))
         rates = (app.items / time.value, app.items / time.high, app.items / time.low)
         records.append(Record(cell, f"{app.unit}_per_second", rates[0], "1/s", *rates[1:], time.n))
+    if run.ratio:
+        ratio = run.ratio
+        records.append(Record(cell, "time_ratio", ratio.value, "", ratio.low, ratio.high, ratio.n))
     records.append(Record(cell, "peak_bytes", float(run.peak), "bytes"))
     return records
 

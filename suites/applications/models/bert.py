@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHAIN = Chain(symbols=8, lag=1, noise=0.1)
-LENGTH, MASK, VOCABULARY = 24, 8, 9
+LENGTH, MASK, VOCABULARY = 16, 8, 9
 #: Masked places lie this far apart: both that tell about one are always seen.
 APART = 2 * CHAIN.lag + 1
 IGNORED = -100
@@ -52,14 +52,15 @@ APPLICATION = Application(
     name="bert",
     title="BERT, masked tokens",
     pattern="self",
-    shape=Shape(16, 4, 4, LENGTH, LENGTH, 8, 8),
+    shape=Shape(32, 4, 4, LENGTH, LENGTH, 8, 8),
     features=64,
     build=build,
     batch=batch,
     seen=("input_ids",),
     floor=CHAIN.between_entropy,
-    batch_size=16,
-    items=16 * LENGTH,
+    batch_size=32,
+    items=32 * LENGTH,
     unit="tokens",
-    steps=160,
+    steps=120,
+    rate=5e-3,
 )

@@ -24,7 +24,7 @@ def build() -> nn.Module:
 
     common = {
         "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "projection_dim": 16,
+        "num_attention_heads": 4, "projection_dim": 16, "initializer_factor": 3.0,
     }  # fmt: skip
     text = {
         "vocab_size": 8, "max_position_embeddings": 4, "bos_token_id": BEGIN,
@@ -33,7 +33,8 @@ def build() -> nn.Module:
     vision = {"image_size": SIDE, "patch_size": PATCH}
     return CLIPModel(
         CLIPConfig(
-            text_config={**common, **text}, vision_config={**common, **vision}, projection_dim=16
+            text_config={**common, **text}, vision_config={**common, **vision}, projection_dim=16,
+            initializer_factor=3.0,
         )
     )
 
@@ -47,7 +48,7 @@ def batch(generator: torch.Generator, size: int) -> dict[str, Any]:
     kind = torch.cat(rounds)[:size]
     colours, shapes = kind // len(SHAPES), kind % len(SHAPES)
     words = [torch.full((size,), BEGIN), colours, len(COLOURS) + shapes, torch.full((size,), END)]
-    width = 0.4 + 0.3 * torch.rand(size, generator=generator)
+    width = 0.7 + 0.3 * torch.rand(size, generator=generator)
     centre = width / 2 + (1 - width) * torch.rand(2, size, generator=generator)
     boxes = torch.stack([*centre, width, width], 1).tolist()
     pictures = [
@@ -74,5 +75,5 @@ APPLICATION = Application(
     batch_size=9,
     items=9,
     unit="images",
-    steps=160,
+    steps=120,
 )

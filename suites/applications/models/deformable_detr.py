@@ -44,8 +44,7 @@ APPLICATION = Application(
     batch_size=8,
     items=8,
     unit="images",
-    steps=160,
-    rate=1e-3,
+    steps=120,
     scores=scores,
     needs={"transformers": "transformers", "PIL": "transformers"},
 )

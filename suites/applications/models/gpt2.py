@@ -48,5 +48,6 @@ APPLICATION = Application(
     batch_size=16,
     items=16 * LENGTH,
     unit="tokens",
-    steps=160,
+    steps=120,
+    rate=5e-3,
 )

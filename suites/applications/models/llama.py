@@ -38,5 +38,5 @@ APPLICATION = Application(
     batch_size=16,
     items=16 * LENGTH,
     unit="tokens",
-    steps=160,
+    steps=120,
 )

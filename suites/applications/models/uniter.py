@@ -77,5 +77,5 @@ APPLICATION = Application(
     batch_size=32,
     items=32 * (WORDS + REGIONS),
     unit="tokens",
-    steps=160,
+    steps=120,
 )

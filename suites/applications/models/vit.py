@@ -57,6 +57,7 @@ APPLICATION = Application(
     batch_size=32,
     items=32,
     unit="images",
-    steps=160,
+    steps=120,
+    rate=5e-3,
     needs={"transformers": "transformers", "sklearn": "transformers"},
 )
