@@ -338,11 +338,7 @@ def dropping(model: nn.Module) -> None:
 
 REFUSED: dict[str, tuple[Callable[[bakeoff.Catalog], object], type[Exception], str]] = {
     "no model": (lambda c: swap(nn.Linear(2, 2), c["relu"]), bakeoff.UsageError, "nn|Linear"),
-    "a connection": (
-        lambda c: swap(enlarged("gpt2"), c["residual"]),
-        bakeoff.UsageError,
-        "expected an Attention or an Activation",
-    ),
+    "no variant": (lambda c: swap(enlarged("gpt2"), "alibi"), bakeoff.UsageError, "expected one"),
     "no such layer": (
         lambda c: swap(enlarged("gpt2"), c["scaled_dot_product"], where="*.h.7.*"),
         bakeoff.UsageError,
@@ -417,3 +413,48 @@ def test_packed_sequences_keep_their_mask(catalog: bakeoff.Catalog) -> None:
     swap(model, catalog["linear_attention"], forward="linear")
     with pytest.raises(bakeoff.UnsupportedError, match="it obeys masks of kind 'keys' only"):
         model(**call, use_cache=False)
+
+
+OWN = {  # which connection a model has, and the epsilon of its normalisation
+    "gpt2": ("pre_norm", 1e-5),
+    "vit": ("pre_norm", 1e-12),
+    "clip": ("pre_norm", 1e-5),
+    "bert": ("post_norm", 1e-12),
+    "uniter": ("post_norm", 1e-12),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_models_own_connection_swapped_in_is_the_model(
+    catalog: bakeoff.Catalog, name: str
+) -> None:
+    """At fresh weights, where the model's normalisation has gain one and no bias, as ours."""
+    variant, eps = OWN[name]
+    torch.manual_seed(0)
+    model, call = require(name).build().double().eval(), call_of(name)
+    real = real_places(name, call)
+    before = outputs(model, call)[real]
+    swap(model, catalog[variant], options={"eps": eps})
+    torch.testing.assert_close(outputs(model, call)[real], before, **TIGHT)
+    swap(model, catalog["plain"])
+    assert_differs(outputs(model, call)[real], before)
+    torch.testing.assert_close(outputs(restore(model), call)[real], before, rtol=0, atol=0)
+
+
+def test_connections_attentions_and_activations_together(catalog: bakeoff.Catalog) -> None:
+    model, call = attentive()
+    before = outputs(model, call)
+    for name in ("rezero", "alibi", "prelu"):
+        swap(model, catalog[name])
+    slopes = gradients(model, call)
+    gates = [name for name in slopes if ".connections." in name]
+    assert len(gates) == 4
+    assert all(slopes[name].any() for name in gates)
+    assert torch.equal(outputs(restore(model), call), before)
+
+
+def test_connections_of_other_models_are_refused(catalog: bakeoff.Catalog) -> None:
+    with pytest.raises(bakeoff.UnsupportedError, match="no layer whose connections can be swapped"):
+        swap(enlarged("detr"), catalog["rezero"])
+    with pytest.raises(bakeoff.UnsupportedError, match="what earlier layers gave"):
+        swap(enlarged("gpt2"), catalog["dense"])

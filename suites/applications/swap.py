@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from bakeoff.registry.binding import resolve_options
+from bakeoff.registry.binding import takes
 from bakeoff.registry.errors import BakeoffError, UnsupportedError, UsageError, brief, typed
 from bakeoff.registry.module import VariantModule, module
 from bakeoff.registry.shapes import Shape
-from bakeoff.registry.variants import Activation, Attention, Variant
+from bakeoff.registry.variants import Activation, Attention, Connection, Variant
 from bakeoff.suites.applications.activation import ActivationSite
 from bakeoff.suites.applications.attention import (
     ATTACHED,
@@ -50,7 +50,7 @@ def swap(
     where: Where | None = None,
     example: Mapping[str, Any] | None = None,
 ) -> M:
-    """Put a variant in place of the attention or the activations of a model of transformers.
+    """Put a variant in place of what a model of transformers has: attention, activations, skips.
 
     Its parameters become the model's own: they are in ``parameters()`` and ``state_dict()``, are
     copied, moved and saved with it; make the optimizer after the swap. A second swap replaces the
@@ -59,10 +59,14 @@ def swap(
     Causality, padding, grouped heads and caches reach the variant. What it has no place for is
     refused when the model calls it: a bias on the scores, a cap, dropout of weights.
 
+    An attention or an activation goes into any model. A connection goes into the layers of GPT-2,
+    Llama, ViT, CLIP and BERT alone, around branches without their normalisation, which is the
+    connection's own affair.
+
     Args:
         model: Any model of transformers whose attention goes through its interface; changed in
             place.
-        variant: An attention or an activation.
+        variant: An attention, an activation or a connection.
         forward: Which of the variant's forwards to run.
         options: Options that differ from their defaults.
         where: Some layers only: a glob over the names of modules (``"*.h.0.*"``), or a predicate
@@ -74,7 +78,7 @@ def swap(
         The same model.
 
     Raises:
-        UsageError: For what is no model or variant of these kinds, or where ``where`` takes none.
+        UsageError: For what is no model or no variant, or where ``where`` takes none.
         UnsupportedError: Where the variant needs what the model does not give.
         UnknownNameError: For an unknown forward or option.
     """
@@ -83,8 +87,12 @@ def swap(
         _swap_attention(model, variant, forward, options, where, example)
     elif isinstance(variant, Activation):
         _swap_activation(model, variant, forward, options, where, example)
+    elif isinstance(variant, Connection):
+        _swap_connection(model, variant, forward, options, where)
     else:
-        raise UsageError(f"variant is {typed(variant)}, expected an Attention or an Activation")
+        raise UsageError(
+            f"variant is {typed(variant)}, expected one such as bakeoff.load()['alibi']"
+        )
     return model
 
 
@@ -98,9 +106,10 @@ def restore(model: M) -> M:
         The same model.
     """
     require_model(model)
-    for name, site in list(model.named_modules()):
-        if isinstance(site, ActivationSite):
-            _put(model, name, site.original)
+    for kind in _replacing():
+        for name, site in list(model.named_modules()):
+            if isinstance(site, kind):
+                _put(model, name, site.original)
     for owner in attention_sites(model).values():
         if hasattr(owner, ATTACHED):
             _detach(owner)
@@ -231,6 +240,46 @@ def _seen_features(
         for hook in hooks:
             hook.remove()
     return {name: _reached(name, seen.get(name)) for name in chosen}
+
+
+def _swap_connection(
+    model: Any,
+    variant: Connection,
+    forward: str,
+    options: Mapping[str, Any] | None,
+    where: Where | None,
+) -> None:
+    # Its base class is one of transformers.
+    from bakeoff.suites.applications.connection import BRANCHES, ConnectedLayer, connected_layers
+
+    if variant.inputs is not None or takes(variant, "history"):
+        raise UnsupportedError(
+            f"{variant.name}: it needs what earlier layers gave, which a layer of transformers is "
+            "not told"
+        )
+    layers = connected_layers(model)
+    chosen = chosen_sites(layers, where, "connection")
+    for place, (name, layer) in enumerate(layers.items()):
+        if name in chosen:
+            features = _width(layer)
+            made = [
+                _made(variant, features, forward, options, layer) for _ in range(BRANCHES)
+            ]
+            depth = BRANCHES * len(layers)
+            _put(model, name, ConnectedLayer(layer, made, BRANCHES * place, depth))
+
+
+def _width(layer: nn.Module) -> int:
+    """The size of the rows between layers: what its attention's configuration names."""
+    configs = (getattr(module, "config", None) for module in layer.modules())
+    return int(next(config.hidden_size for config in configs if config is not None))
+
+
+def _replacing() -> tuple[type, ...]:
+    """The modules that stand in place of others, the innermost first."""
+    from bakeoff.suites.applications.connection import ConnectedLayer
+
+    return ActivationSite, ConnectedLayer
 
 
 Size = TypeVar("Size")

@@ -11,7 +11,6 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnsupportedError
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import Case
-from bakeoff.registry.variants import Variant
 from bakeoff.suites.applications.application import Application, application, applications
 from bakeoff.suites.grids import NO_GRID
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -60,17 +59,13 @@ def _cells(catalog: Catalog, selection: Selection, app: Application) -> Iterator
     )
     swapped = [
         replace(cell, extra=extra)
-        for cell in expand(NAME, VERSION, catalog, axes, keep=_is_swappable)
+        for cell in expand(NAME, VERSION, catalog, axes)
         if app.attends and cell.case.pattern in (None, app.pattern)
     ]
     yield from (cell for cell in _controls(axes, app, extra))
     for _, group in groupby(swapped, key=lambda cell: (cell.variant, repr(cell.case))):
         rivals = list(group)
         yield from rivals if selection.forwards else [_usual(catalog, rivals)]
-
-
-def _is_swappable(variant: Variant) -> bool:
-    return variant.kind in ("attention", "activation")
 
 
 def _controls(axes: Selection, app: Application, extra: Mapping[str, Any]) -> Iterator[Cell]:
