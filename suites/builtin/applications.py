@@ -41,8 +41,7 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
 
 def _cells(catalog: Catalog, selection: Selection, app: Application) -> Iterator[Cell]:
     """The controls, and every variant that can stand in the model, by one forward each."""
-    steps = max(1, round(app.steps * selection.effort))
-    extra = {"model": app.name, "steps": steps}
+    extra = {"model": app.name, "effort": selection.effort}
     axes = replace(
         selection,
         patterns=(app.pattern,),
@@ -122,7 +121,7 @@ def _run(catalog: Catalog, cell: Cell, app: Application) -> Run:
     return train(
         app,
         prepare,
-        steps=cell.extra["steps"],
+        steps=max(1, round(app.steps * cell.extra["effort"])),
         seed=cell.case.seed,
         device=cell.case.device,
         dtype=dtype_of(cell.case.dtype),
@@ -132,7 +131,7 @@ def _run(catalog: Catalog, cell: Cell, app: Application) -> Run:
 
 def _records(cell: Cell, app: Application, run: Run) -> list[Record]:
     """Losses are in nats per item, but for those that add distances of boxes."""
-    records = [Record(cell, "floor", app.floor)]
+    records = [Record(cell, "floor", app.floor), Record(cell, "steps", float(max(run.curves["loss"])))]
     for name, curve in run.curves.items():
         first, *between, last = curve
         records.append(Record(cell, f"{name}_before", curve[first]))
