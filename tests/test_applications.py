@@ -118,6 +118,15 @@ def test_words_match_regions_from_left_to_right() -> None:
     assert not shown[wanted >= 0].any()
 
 
+def test_the_convolutions_are_of_equal_size() -> None:
+    pytest.importorskip("transformers")
+    ours, theirs = (
+        sum(weight.numel() for weight in MODELS[name].build().parameters())
+        for name in ("convnet", "vit")
+    )
+    assert abs(ours / theirs - 1) < 0.05
+
+
 # The suite
 
 
@@ -217,15 +226,12 @@ def test_a_loss_that_is_no_number_is_a_failure(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "detr"])
-def test_each_model_learns_its_task_and_nothing_blind(
-    catalog: bakeoff.Catalog, name: str
-) -> None:
+def test_each_model_learns_its_task_and_nothing_blind(catalog: bakeoff.Catalog, name: str) -> None:
     """DETR needs far more steps than a preset has; that is what its successor is for."""
     found = measured(catalog, name, "relu", effort=1.0)
     own, blind = found[suite.UNSWAPPED], found[suite.BLIND]
     floor, after, without = (
-        float(r.value or 0)
-        for r in (own["floor"], own["loss_after"], blind["loss_after"])
+        float(r.value or 0) for r in (own["floor"], own["loss_after"], blind["loss_after"])
     )
     assert floor - 0.05 < after < (floor + without) / 2
 

@@ -117,8 +117,9 @@ def test_softmax_swapped_in_is_the_model_itself(
     after = gradients(model, call)
     assert after.keys() == slopes.keys()
     for weight, slope in slopes.items():
-        torch.testing.assert_close(after[weight], slope, **TIGHT, msg=lambda m, w=weight: f"{w}: {m}")
-    assert all(slope.abs().max() > 0 for slope in list(slopes.values())[:1])
+        torch.testing.assert_close(
+            after[weight], slope, **TIGHT, msg=lambda told, w=weight: f"gradient of {w}: {told}"
+        )
 
 
 def real_places(name: str, call: Call) -> Tensor | slice:

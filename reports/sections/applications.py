@@ -31,8 +31,8 @@ _LOSS = (
     "interval. Marked = is no difference: the interval holds zero."
 )
 _TIME = (
-    "Time of a training step over that of the model as it is, in rounds of both, ± the 95% interval "
-    "over seeds. The first row is the model as it is beside itself: what two equals come to."
+    "Time of a training step over that of the model as it is, in rounds of both, ± the 95% "
+    "interval over seeds. The first row is the model as it is beside itself: what two equals come to."
 )
 _MEMORY = "Bytes that a step holds at once, over those of the model as it is."
 _SLOPES = (
@@ -45,7 +45,7 @@ Entry = Callable[[Training, str, str], str]
 
 def takes(row: Row) -> bool:
     """Every record of the suite."""
-    return row.axes["suite"] == SUITE
+    return bool(row.axes["suite"] == SUITE)
 
 
 def blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:

@@ -76,11 +76,14 @@ class AttentionSite(nn.Module):
     ) -> torch.Tensor:
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        self.seen = Shape(*q.shape[:2], k.shape[1], q.shape[2], *k.shape[2:], v.shape[3])
+        (batch, heads, q_len, head_dim), (_, kv_heads, k_len, _) = q.shape, k.shape
+        self.seen = Shape(batch, heads, kv_heads, q_len, k_len, head_dim, v.shape[3])
         allowed = allowed_keys(q, k, mask, causal)
         given: torch.Tensor | None = None
         if allowed is not None:
-            given = allowed.expand(q.shape[0], 1, q.shape[2], k.shape[2])
+            given = allowed.expand(
+                batch, allowed.shape[1] if allowed.dim() == 4 else 1, q_len, k_len
+            )
             if self.original == "eager":
                 least = torch.finfo(q.dtype).min
                 given = torch.zeros_like(given, dtype=q.dtype).masked_fill(~given, least)

@@ -27,7 +27,9 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, torch.from_numpy(found.target).long()
 
 
-def some_digits(generator: torch.Generator, size: int, *, held_out: bool) -> dict[str, torch.Tensor]:
+def some_digits(
+    generator: torch.Generator, size: int, *, held_out: bool
+) -> dict[str, torch.Tensor]:
     """Pictures with their classes, as ``pixel_values`` and ``labels``.
 
     Args:

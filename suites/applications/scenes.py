@@ -39,10 +39,10 @@ def scenes(generator: torch.Generator, size: int) -> dict[str, Any]:
         colours = torch.randint(len(COLOURS), (count,), generator=generator)
         shapes = torch.randint(len(SHAPES), (count,), generator=generator)
         sides = 0.25 + 0.2 * torch.rand(count, 2, generator=generator)
-        centres = sides / 2 + (1 - sides) * torch.rand(count, 2, generator=generator)
-        if count == _MOST:  # one in each half, so that neither hides the other
-            centres[:, 0] = centres[:, 0] / 2 + torch.tensor([0.0, 0.5])
-            sides[:, 0] = sides[:, 0].clamp(max=0.4) * 0.8
+        # Each in a part of its own, from left to right, so that none hides another.
+        room = torch.tensor([1 / count, 1.0])
+        centres = sides / 2 + (room - sides) * torch.rand(count, 2, generator=generator)
+        centres[:, 0] += torch.arange(count) / count
         boxes = torch.cat([centres, sides], 1)
         pictures.append(draw(SIDE, colours.tolist(), shapes.tolist(), boxes.tolist()))
         labels.append({"class_labels": shapes, "boxes": boxes})

@@ -57,19 +57,20 @@ def activation_sites(model: nn.Module) -> dict[str, nn.Module]:
     """
     from transformers import PreTrainedModel
 
-    own: dict[str, PreTrainedModel] = {
-        name: module for name, module in model.named_modules() if isinstance(module, PreTrainedModel)
-    }
+    modules = list(model.named_modules(remove_duplicate=False))
+    own: dict[str, Any] = {n: each for n, each in modules if isinstance(each, PreTrainedModel)}
     attending = {name for name, module in own.items() if attention_sites(module)}
     found = {}
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in modules:
         owner = max((o for o in own if _is_within(name, o)), key=len)
         if owner in attending and type(module) in _activation_types(own[owner].config):
             found[name] = module
     return found
 
 
-def chosen_sites(sites: dict[str, nn.Module], where: Where | None, kind: str) -> dict[str, nn.Module]:
+def chosen_sites(
+    sites: dict[str, nn.Module], where: Where | None, kind: str
+) -> dict[str, nn.Module]:
     """The sites whose names ``where`` takes; all of them if None.
 
     Raises:

@@ -109,7 +109,7 @@ def restore(model: M) -> M:
     for kind in _replacing():
         for name, site in list(model.named_modules()):
             if isinstance(site, kind):
-                _put(model, name, site.original)
+                _put(model, name, site.get_submodule("original"))
     for owner in attention_sites(model).values():
         if hasattr(owner, ATTACHED):
             _detach(owner)
@@ -149,7 +149,7 @@ def _swap_attention(
         getattr(owner, ATTACHED).variant = made[name]
 
 
-def _attach(sites: Mapping[str, nn.Module]) -> list[nn.Module]:
+def _attach(sites: Mapping[str, Any]) -> list[nn.Module]:
     """Give every attention layer a site and our implementation; returns those that had none."""
     register()
     new = {name: owner for name, owner in sites.items() if not hasattr(owner, ATTACHED)}
@@ -167,12 +167,12 @@ def _attach(sites: Mapping[str, nn.Module]) -> list[nn.Module]:
     return list(new.values())
 
 
-def _detach(owner: nn.Module) -> None:
+def _detach(owner: Any) -> None:
     _configure(owner, getattr(owner, ATTACHED).original)
     delattr(owner, ATTACHED)
 
 
-def _configure(owner: nn.Module, implementation: str) -> None:
+def _configure(owner: Any, implementation: str) -> None:
     """Set the implementation of a layer's configuration, which those that make its masks share.
 
     The public setter of transformers reaches every submodel, a convolutional backbone too.
@@ -262,9 +262,7 @@ def _swap_connection(
     for place, (name, layer) in enumerate(layers.items()):
         if name in chosen:
             features = _width(layer)
-            made = [
-                _made(variant, features, forward, options, layer) for _ in range(BRANCHES)
-            ]
+            made = [_made(variant, features, forward, options, layer) for _ in range(BRANCHES)]
             depth = BRANCHES * len(layers)
             _put(model, name, ConnectedLayer(layer, made, BRANCHES * place, depth))
 

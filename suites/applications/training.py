@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -131,15 +131,13 @@ class _Student:
 
     def with_optimizer(self) -> _Student:
         """Of all weights that the model has now."""
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.app.rate, weight_decay=0.0
-        )
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.app.rate, weight_decay=0.0)
         return replace(self, optimizer=optimizer)
 
     def gradients(self, batch: Mapping[str, Any]) -> torch.Tensor:
         self.model.zero_grad()
         loss = self.app.loss(self.model, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
     def step(self, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -164,7 +162,7 @@ def _raced(student: _Student, twin: _Student, batch: Mapping[str, Any]) -> Estim
 
 
 def _look(
-    app: Application, model: nn.Module, test: list[Mapping[str, Any]], step: int, run: Run
+    app: Application, model: nn.Module, test: Sequence[Mapping[str, Any]], step: int, run: Run
 ) -> None:
     found: dict[str, list[float]] = {}
     model.eval()

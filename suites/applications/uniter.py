@@ -15,7 +15,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 __all__ = ["Uniter"]
 
 
-class Uniter(BertPreTrainedModel):
+class Uniter(BertPreTrainedModel):  # type: ignore[misc]
     """One stream of words and regions (section 3.1), taught by matching and by masked regions.
 
     A word is a BERT embedding. A region is LN(FC(features) + FC(geometry) + type), its geometry

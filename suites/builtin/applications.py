@@ -131,7 +131,10 @@ def _run(catalog: Catalog, cell: Cell, app: Application) -> Run:
 
 def _records(cell: Cell, app: Application, run: Run) -> list[Record]:
     """Losses are in nats per item, but for those that add distances of boxes."""
-    records = [Record(cell, "floor", app.floor), Record(cell, "steps", float(max(run.curves["loss"])))]
+    records = [
+        Record(cell, "floor", app.floor),
+        Record(cell, "steps", float(max(run.curves["loss"]))),
+    ]
     for name, curve in run.curves.items():
         first, *between, last = curve
         records.append(Record(cell, f"{name}_before", curve[first]))

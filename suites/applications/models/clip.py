@@ -33,7 +33,9 @@ def build() -> nn.Module:
     vision = {"image_size": SIDE, "patch_size": PATCH}
     return CLIPModel(
         CLIPConfig(
-            text_config={**common, **text}, vision_config={**common, **vision}, projection_dim=16,
+            text_config={**common, **text},
+            vision_config={**common, **vision},
+            projection_dim=16,
             initializer_factor=3.0,
         )
     )

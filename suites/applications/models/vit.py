@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PATCHES = 17  # 4 × 4, and the class token
 
+
 def build() -> nn.Module:
     """Two layers of 32 features."""
     from transformers import ViTConfig, ViTForImageClassification
