@@ -32,7 +32,7 @@ _LOSS = (
 )
 _TIME = (
     "Time of a training step over that of the model as it is, in rounds of both, ± the 95% "
-    "interval over seeds. The first row is the model as it is beside itself: what two equals come to."
+    "interval over seeds. The first row is the model as it is beside itself: two equals."
 )
 _MEMORY = "Bytes that a step holds at once, over those of the model as it is."
 _SLOPES = (

@@ -156,7 +156,7 @@ def _mask(
             "variants take the last key as the present; use a cache that grows (DynamicCache)"
         )
     if plain:
-        padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
+        padding: torch.Tensor | None = prepare_padding_mask(attention_mask, kv_length, kv_offset)
         if padding is None:
             return None
         return padding[:, None, None, kv_offset : kv_offset + kv_length].bool()

@@ -273,7 +273,7 @@ def _width(layer: nn.Module) -> int:
     return int(next(config.hidden_size for config in configs if config is not None))
 
 
-def _replacing() -> tuple[type, ...]:
+def _replacing() -> tuple[type[nn.Module], ...]:
     """The modules that stand in place of others, the innermost first."""
     from bakeoff.suites.applications.connection import ConnectedLayer
 

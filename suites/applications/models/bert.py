@@ -23,7 +23,7 @@ def build() -> nn.Module:
     """Two layers of 32 features."""
     from transformers import BertConfig, BertForMaskedLM
 
-    return BertForMaskedLM(
+    model: nn.Module = BertForMaskedLM(
         BertConfig(
             vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
             intermediate_size=64, max_position_embeddings=LENGTH, type_vocab_size=1,
@@ -31,6 +31,7 @@ def build() -> nn.Module:
             initializer_range=0.1,
         )
     )  # fmt: skip
+    return model
 
 
 def batch(generator: torch.Generator, size: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def build() -> nn.Module:
         "eos_token_id": END, "pad_token_id": END,
     }  # fmt: skip
     vision = {"image_size": SIDE, "patch_size": PATCH}
-    return CLIPModel(
+    model: nn.Module = CLIPModel(
         CLIPConfig(
             text_config={**common, **text},
             vision_config={**common, **vision},
@@ -39,6 +39,7 @@ def build() -> nn.Module:
             initializer_factor=3.0,
         )
     )
+    return model
 
 
 def batch(generator: torch.Generator, size: int) -> dict[str, Any]:

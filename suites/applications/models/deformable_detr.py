@@ -19,7 +19,7 @@ def build() -> nn.Module:
     from bakeoff.suites.applications.scenes import QUERIES, backbone
     from bakeoff.suites.applications.shapes import SHAPES
 
-    return DeformableDetrForObjectDetection(
+    model: nn.Module = DeformableDetrForObjectDetection(
         DeformableDetrConfig(
             backbone_config=backbone("stage2", "stage3"), num_queries=QUERIES, d_model=32,
             encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
@@ -29,6 +29,7 @@ def build() -> nn.Module:
             disable_custom_kernels=True,
         )
     )  # fmt: skip
+    return model
 
 
 APPLICATION = Application(

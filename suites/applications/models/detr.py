@@ -21,7 +21,7 @@ def build() -> nn.Module:
     from bakeoff.suites.applications.scenes import QUERIES, backbone
     from bakeoff.suites.applications.shapes import SHAPES
 
-    return DetrForObjectDetection(
+    model: nn.Module = DetrForObjectDetection(
         DetrConfig(
             backbone_config=backbone("stage2"), num_queries=QUERIES, d_model=32,
             encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
@@ -29,6 +29,7 @@ def build() -> nn.Module:
             attention_dropout=0.0, activation_dropout=0.0, num_labels=len(SHAPES),
         )
     )  # fmt: skip
+    return model
 
 
 def batch(generator: torch.Generator, size: int) -> dict[str, Any]:

@@ -20,13 +20,14 @@ def build() -> nn.Module:
     """Two layers of 32 features."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    return GPT2LMHeadModel(
+    model: nn.Module = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=CHAIN.symbols, n_positions=2 * LENGTH, n_embd=32, n_layer=2, n_head=4,
             n_inner=64, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, bos_token_id=None,
             eos_token_id=None, use_cache=False,
         )
     )  # fmt: skip
+    return model
 
 
 def batch(generator: torch.Generator, size: int) -> dict[str, Any]:

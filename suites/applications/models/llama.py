@@ -16,13 +16,14 @@ def build() -> nn.Module:
     """Two layers of 32 features."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(
+    model: nn.Module = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=CHAIN.symbols, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2 * LENGTH,
             bos_token_id=None, eos_token_id=None, pad_token_id=None, use_cache=False,
         )
     )  # fmt: skip
+    return model
 
 
 APPLICATION = Application(

@@ -20,7 +20,7 @@ def build() -> nn.Module:
 
     from bakeoff.suites.applications.digits import CLASSES, SIDE
 
-    return ViTForImageClassification(
+    model: nn.Module = ViTForImageClassification(
         ViTConfig(
             hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
             image_size=SIDE, patch_size=2, num_channels=1, num_labels=CLASSES,
@@ -28,6 +28,7 @@ def build() -> nn.Module:
             initializer_range=0.1,
         )
     )  # fmt: skip
+    return model
 
 
 def batch(generator: torch.Generator, size: int) -> dict[str, Any]:
