@@ -290,6 +290,14 @@ def test_a_swap_replaces_the_one_before(catalog: bakeoff.Catalog) -> None:
     torch.testing.assert_close(twice, once)
 
 
+def test_a_swap_after_another_implementation_was_set_counts(catalog: bakeoff.Catalog) -> None:
+    model, call = attentive()
+    once = outputs(swap(copy.deepcopy(model), catalog["sigmoid_attention"]), call)
+    swap(model, catalog["alibi"])
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(outputs(swap(model, catalog["sigmoid_attention"]), call), once)
+
+
 def test_activations_are_those_of_the_feed_forward_layers(catalog: bakeoff.Catalog) -> None:
     """A pooler's or a backbone's stay; the tanh form of GELU in GPT-2 is ours."""
     model, call = attentive("detr")

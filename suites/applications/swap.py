@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 
 from bakeoff.registry.binding import takes
-from bakeoff.registry.errors import BakeoffError, UnsupportedError, UsageError, brief, typed
+from bakeoff.registry.errors import UnsupportedError, UsageError, typed
 from bakeoff.registry.module import VariantModule, module
 from bakeoff.registry.shapes import Shape
 from bakeoff.registry.variants import Activation, Attention, Connection, Variant
@@ -23,6 +21,7 @@ from bakeoff.suites.applications.attention import (
     AttentionSite,
     register,
 )
+from bakeoff.suites.applications.examples import run_once
 from bakeoff.suites.applications.sites import (
     Where,
     activation_sites,
@@ -163,7 +162,7 @@ def _attach(sites: Mapping[str, Any]) -> list[nn.Module]:
     for layer, (name, owner) in enumerate(sites.items()):
         if name in new:
             setattr(owner, ATTACHED, AttentionSite(originals[name], layer, len(sites)))
-            _configure(owner, IMPLEMENTATION)
+        _configure(owner, IMPLEMENTATION)
     return list(new.values())
 
 
@@ -189,7 +188,7 @@ def _seen_shapes(
     for site in sites.values():
         site.variant = site.seen = None
     try:
-        _run(model, example)
+        run_once(model, example)
     finally:
         for name, site in sites.items():
             site.variant = kept[name]
@@ -235,7 +234,7 @@ def _seen_features(
     current = {name: model.get_submodule(name) for name in chosen}
     hooks = [m.register_forward_pre_hook(watch(name)) for name, m in current.items()]
     try:
-        _run(model, example)
+        run_once(model, example)
     finally:
         for hook in hooks:
             hook.remove()
@@ -313,48 +312,3 @@ def _made(
 def _put(model: nn.Module, name: str, new: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, new)
-
-
-def _run(model: nn.Module, example: Mapping[str, Any] | None) -> None:
-    """Call the model once; neither its modes nor the random numbers after it change."""
-    given = _made_up(model) if example is None else example
-    devices = {p.device for p in model.parameters() if p.device.type != "cpu"}
-    with torch.no_grad(), _evaluating(model), torch.random.fork_rng(devices):
-        try:
-            model(**given)
-        except BakeoffError:
-            raise
-        except Exception as error:
-            source = "a made-up call" if example is None else "the example"
-            raise UsageError(
-                f"{type(model).__name__} can't run {source} ({brief(error)}), from which a variant "
-                "with parameters learns its sizes; give the arguments of a call as example=…"
-            ) from error
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {each: each.training for each in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for each, mode in modes.items():
-            each.training = mode
-
-
-def _made_up(model: Any) -> dict[str, torch.Tensor]:
-    """Tokens, an image, or both, as the model's forward names them."""
-    names = inspect.signature(model.forward).parameters
-    configs = (model.config, *(getattr(model.config, n, None) for n in model.config.sub_configs))
-    made: dict[str, torch.Tensor] = {}
-    if "input_ids" in names:
-        made["input_ids"] = torch.ones(1, 8, dtype=torch.long, device=model.device)
-    if "pixel_values" in names:
-        size = next((c.image_size for c in configs if hasattr(c, "image_size")), 64)
-        height, width = (size, size) if isinstance(size, int) else size
-        channels = next((c.num_channels for c in configs if hasattr(c, "num_channels")), 3)
-        made["pixel_values"] = torch.zeros(
-            1, channels, height, width, device=model.device, dtype=model.dtype
-        )
-    return made

@@ -53,7 +53,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed")
+@listed("--suite", "suites",
+        "accuracy, gradient, memory, scaling, speed; only where named: applications")  # fmt: skip
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
