@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import nn
 from bakeoff.registry.errors import UnsupportedError
 from bakeoff.registry.masking import allowed_keys
 from bakeoff.registry.module import VariantModule
-from bakeoff.registry.shapes import Shape
 
 __all__ = ["ATTACHED", "IMPLEMENTATION", "AttentionSite", "register"]
 
@@ -38,7 +38,6 @@ class AttentionSite(nn.Module):
         super().__init__()
         self.original, self.layer, self.depth = original, layer, depth
         self.variant: VariantModule | None = None
-        self.seen: Shape | None = None  # of the last call that the original answered
 
     def forward(
         self,
@@ -58,6 +57,8 @@ class AttentionSite(nn.Module):
         if k.shape[1] != q.shape[1] and not getattr(self.variant.variant, "grouped", False):
             share = q.shape[1] // k.shape[1]
             k, v = (x.repeat_interleave(share, dim=1) for x in (k, v))
+        if scale is not None and math.isclose(scale, q.shape[-1] ** -0.5):
+            scale = None  # the usual one of softmax: a variant may have a usual one of its own
         output: torch.Tensor = self.variant(
             q, k, v, mask=mask, causal=causal, scale=scale, layer=self.layer, depth=self.depth
         )
@@ -76,14 +77,11 @@ class AttentionSite(nn.Module):
     ) -> torch.Tensor:
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        (batch, heads, q_len, head_dim), (_, kv_heads, k_len, _) = q.shape, k.shape
-        self.seen = Shape(batch, heads, kv_heads, q_len, k_len, head_dim, v.shape[3])
         allowed = allowed_keys(q, k, mask, causal)
         given: torch.Tensor | None = None
         if allowed is not None:
-            given = allowed.expand(
-                batch, allowed.shape[1] if allowed.dim() == 4 else 1, q_len, k_len
-            )
+            heads = allowed.shape[1] if allowed.dim() == 4 else 1
+            given = allowed.expand(q.shape[0], heads, q.shape[2], k.shape[2])
             if self.original == "eager":
                 least = torch.finfo(q.dtype).min
                 given = torch.zeros_like(given, dtype=q.dtype).masked_fill(~given, least)

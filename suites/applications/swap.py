@@ -185,14 +185,26 @@ def _seen_shapes(
     """The shapes at which the layers are called on the example, by their original functions."""
     sites = {name: getattr(owner, ATTACHED) for name, owner in chosen.items()}
     kept = {name: site.variant for name, site in sites.items()}
+    seen: dict[str, Shape] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda _, inputs: seen.update({name: _shape_of(*inputs[1:4])})
+
+    hooks = [site.register_forward_pre_hook(watch(name)) for name, site in sites.items()]
     for site in sites.values():
-        site.variant = site.seen = None
+        site.variant = None
     try:
         run_once(model, example)
     finally:
-        for name, site in sites.items():
+        for hook, (name, site) in zip(hooks, sites.items(), strict=True):
+            hook.remove()
             site.variant = kept[name]
-    return {name: _reached(name, site.seen) for name, site in sites.items()}
+    return {name: _reached(name, seen.get(name)) for name in sites}
+
+
+def _shape_of(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Shape:
+    (batch, heads, q_len, head_dim), (_, kv_heads, k_len, _) = q.shape, k.shape
+    return Shape(batch, heads, kv_heads, q_len, k_len, head_dim, v.shape[3])
 
 
 def _swap_activation(
