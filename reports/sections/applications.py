@@ -26,18 +26,21 @@ _ABOUT = (
     "did not, as it is, come half the way from blind to the floor has not learned, and ranks "
     "nothing."
 )
-_LOSS = (
-    "Loss after training less that of the model as it is: the mean over paired seeds, ± its 95% "
-    "interval. Marked = is no difference: the interval holds zero."
-)
-_TIME = (
-    "Time of a training step over that of the model as it is, in rounds of both, ± the 95% "
-    "interval over seeds. The first row is the model as it is beside itself: two equals."
-)
-_MEMORY = "Bytes that a step holds at once, over those of the model as it is."
-_SLOPES = (
-    "The layer with the least gradient norm over the one with the most, in the first step. Far "
-    "below 1, some layers hardly hear of the loss."
+_COLUMNS = (
+    (
+        "loss: after training, less that of the model as it is, in the mean over paired seeds, ± "
+        "the 95% interval. Marked = is no difference: the interval holds zero.",
+    ),
+    (
+        "time: of a training step over that of the model as it is, in rounds of both, ± the 95% "
+        "interval over seeds; ? where that is wider than a factor of two. The first row is the "
+        "model beside its equal.",
+    ),
+    ("memory: bytes that a step holds at once, over those of the model as it is.",),
+    (
+        "gradients: the layer with the least gradient norm over the one with the most, in the "
+        "first step. Far below 1, some layers hardly hear of the loss.",
+    ),
 )
 
 Entry = Callable[[Training, str, str], str]
@@ -51,6 +54,7 @@ def takes(row: Row) -> bool:
 def blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:
     """One part for each dtype, device and effort."""
     yield Text((_ABOUT,))
+    yield Items(_COLUMNS)
     for name, training in parts_of(rows):
         if name:
             yield Heading(3, name)
@@ -125,16 +129,12 @@ def _kind(kind: str, training: Training, wrong: Mapping[str, str]) -> Iterator[B
         return
     yield Heading(3, f"{kind.capitalize()} in models")
     if ranked:
-        yield Text((_LOSS,))
         yield _grid("loss", labels, ranked, training, _loss)
     if left := [model for model in models if model not in ranked]:
         yield Text(("Not ranked, as the model has not learned as it is: ", *names_of(left), "."))
     if models:
-        yield Text((_TIME,))
         yield _grid("time", [UNSWAPPED, *labels], models, training, _time)
-        yield Text((_MEMORY,))
         yield _grid("memory", labels, models, training, _memory)
-        yield Text((_SLOPES,))
         yield _grid("gradients", [UNSWAPPED, *labels], models, training, _slopes)
     if bad:
         yield Text(("Left out, wrong: ", *names_of(sorted(bad)), "."))
@@ -181,7 +181,8 @@ def _time(training: Training, model: str, label: str) -> str:
     found = Paired.of([math.log(ratio) for ratio in ratios])
     if math.isinf(found.half):
         return f"{math.exp(found.value):.2f}"
-    share = f"±{100 * math.expm1(found.half):.0f}%"
+    known = found.half <= math.log(2)
+    share = f"±{100 * math.expm1(found.half):.0f}%" if known else "?"
     return f"{math.exp(found.value):.2f} {share}"
 
 
