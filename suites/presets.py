@@ -24,8 +24,8 @@ _ACCURACY = {
 _TRAINED = (
     "linear_attention",
     "sigmoid_attention",
-    "relu",
     "sigmoid",
+    "rezero",
 )
 
 #: For each preset the axes of every suite ("") and what single suites change.

@@ -122,7 +122,8 @@ def _comparisons(training: Training) -> Iterator[Block]:
 def _kind(kind: str, training: Training, wrong: Mapping[str, str]) -> Iterator[Block]:
     found = training.variants(kind)
     bad = {each.label for each in found if each.label.partition(" ")[0] in wrong}
-    labels = [label for label in dict.fromkeys(t.label for t in found) if label not in bad]
+    some = dict.fromkeys(each.label for each in found if each.values)
+    labels = [label for label in some if label not in bad]
     models = [m for m in training.models if any(t.model == m and t.values for t in found)]
     ranked = [model for model in models if training.has_learned(model)]
     if not found:

@@ -110,7 +110,7 @@ def connected_layers(model: nn.Module) -> dict[str, nn.Module]:
             found[name] = module
     if not found:
         raise UnsupportedError(
-            f"{type(model).__name__} has no layer whose connections can be swapped; those of "
+            "the model has no layer whose connections can be swapped; those of "
             f"{', '.join(_BRANCHES)} can"
         )
     return found
