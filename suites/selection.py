@@ -49,6 +49,7 @@ SINGLE = (
     "scale",
     "steps",
     "per_section",
+    "effort",
 )
 
 
@@ -100,6 +101,8 @@ class Selection:
         steps: Training steps of one run; 0 for what each task states.
         per_section: Whether, where no variant is named, one of each section of the textbook
             learns for all.
+        models: Names of models of the suite ``applications``; empty for all.
+        effort: How long those are trained, as a multiple of their usual steps.
     """
 
     kinds: tuple[str, ...] = ()
@@ -136,6 +139,8 @@ class Selection:
     tasks: tuple[str, ...] = ()
     steps: int = 0
     per_section: bool = False
+    models: tuple[str, ...] = ()
+    effort: float = 1.0
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -218,6 +223,8 @@ def _check_plain(selection: Selection) -> None:
         raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
     if not isinstance(selection.steps, int) or selection.steps < 0:
         raise UsageError(f"steps: got {selection.steps!r}, expected a number of training steps")
+    if not selection.effort > 0:
+        raise UsageError(f"effort: got {selection.effort!r}, expected a number above 0")
 
 
 def _require_device(name: str) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
     from bakeoff.reporting import report
+    from bakeoff.suites.applications.swap import restore, swap
     from bakeoff.suites.flow.gains import initialisation
     from bakeoff.suites.merge import merge
     from bakeoff.suites.runner import explain, run
@@ -75,7 +76,9 @@ __all__ = [
     "open_results",
     "pick",
     "report",
+    "restore",
     "run",
+    "swap",
 ]
 
 #: Public names that load torch or pandas, with the modules that define them.
@@ -90,7 +93,9 @@ _LATE = {
     "open_results": "bakeoff.suites.store",
     "pick": "bakeoff.picking",
     "report": "bakeoff.reporting",
+    "restore": "bakeoff.suites.applications.swap",
     "run": "bakeoff.suites.runner",
+    "swap": "bakeoff.suites.applications.swap",
     "Results": "bakeoff.suites.store",
 }
 
