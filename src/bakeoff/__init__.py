@@ -31,6 +31,7 @@ from bakeoff.registry.variants import (
 )
 
 if TYPE_CHECKING:
+    from bakeoff.checking import check
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
     from bakeoff.suites.merge import merge
@@ -60,6 +61,7 @@ __all__ = [
     "UsageError",
     "Variant",
     "allowed_keys",
+    "check",
     "explain",
     "hookimpl",
     "load",
@@ -74,6 +76,7 @@ __all__ = [
 _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
     "masked_softmax": "bakeoff.registry.masking",
+    "check": "bakeoff.checking",
     "explain": "bakeoff.suites.runner",
     "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",

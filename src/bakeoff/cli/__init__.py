@@ -12,6 +12,8 @@ _COMMANDS = {
     "list": ("bakeoff.cli.list", "variants", "List the variants."),
     "show": ("bakeoff.cli.show", "show", "Show one variant's card."),
     "run": ("bakeoff.cli.run", "run", "Measure the variants and store the results."),
+    "check": ("bakeoff.cli.check", "check", "Check one variant, and say what is wrong with it."),
+    "new": ("bakeoff.cli.new", "new", "Write a plugin to start from: a file, or a package."),
     "merge": ("bakeoff.cli.merge", "merge", "Join the results files of shards or machines."),
     "report": ("bakeoff.cli.report", "report", "Report on stored results."),
     "doctor": ("bakeoff.cli.doctor", "doctor", "Show the machine, and plugins with problems."),
