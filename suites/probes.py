@@ -178,8 +178,9 @@ def dtype_kept(subject: Subject) -> Verdict:
 
 def device_kept(subject: Subject) -> Verdict:
     """On another device everything that it makes is made there; seen on tensors without numbers."""
+    arguments = subject.arguments()
     try:
-        output = on_another_device(subject.forward.fn, subject.arguments())
+        output = on_another_device(subject.forward.fn, arguments)
     except MixedDevicesError as error:
         return Verdict(Status.WRONG, reason=str(error))
     except Exception as error:  # it reads a number, or calls a kernel that knows no such tensors
