@@ -6,24 +6,27 @@ import inspect
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bakeoff.registry.catalog import Catalog
+from bakeoff.registry.catalog import Catalog, Problem
 from bakeoff.registry.discovery import discover
+from bakeoff.registry.errors import UsageError
 from bakeoff.registry.variants import Variant
 from bakeoff.reports.certificate import Certificate, Guide, certificate_of
 from bakeoff.reports.rows import rows_of
 from bakeoff.suites.planning import planned
 from bakeoff.suites.probes import PROBES
+from bakeoff.suites.properties import MEASURES
+from bakeoff.suites.records import Cell
 from bakeoff.suites.recurrences import RECURRENCE_CHECKS
 from bakeoff.suites.runner import Progress, execute
 from bakeoff.suites.selection import DEFAULT_TIMEOUT
 from bakeoff.suites.spec import Job
 from bakeoff.suites.supervisor import Limits
 
-__all__ = ["check", "guide_to", "jobs_of"]
+__all__ = ["check", "checks_of", "guide_to", "jobs_of", "named", "problems_of"]
 
 #: Suites that judge; of ``scaling`` the counts, which need no clock.
 SUITES = ("accuracy", "gradient", "scaling")
@@ -143,6 +146,79 @@ def jobs_of(catalog: Catalog, name: str, **axes: Any) -> list[Job]:
     if catalog[name].kind == "attention":
         jobs += planned(catalog, "accuracy", "check", {**LONG, **chosen})
     return [job for job in jobs if job.cells[0].extra.get("check") != "times"]
+
+
+def checks_of(catalog: Catalog, name: str) -> dict[str, list[str]]:
+    """The checks of each forward, by the names that they have in a certificate."""
+    found: dict[str, dict[str, None]] = {}
+    for job in jobs_of(catalog, name):
+        for cell in job.cells:
+            checks = dict.fromkeys(_named_by(cell, catalog[name]))
+            found.setdefault(cell.forward, {}).update(checks)
+    return {forward: list(checks) for forward, checks in found.items()}
+
+
+def _named_by(cell: Cell, variant: Variant) -> Iterator[str]:
+    """What the records of a cell are called."""
+    attention = variant.kind == "attention"
+    match cell.suite, cell.extra["check"]:
+        case "accuracy", "error":
+            yield from ("error_ratio", "error_ratio_masked")[: 1 + attention]
+        case "accuracy", "contract":
+            yield from (probe.__name__ for probe in PROBES[variant.kind])
+        case "accuracy", "identity":
+            for metric in ("identity", "identity_causal")[: 1 + attention]:
+                yield f"{metric} ({cell.extra['identity']})"
+        case "accuracy", "recurrence":
+            yield from (probe.__name__ for probe in RECURRENCE_CHECKS)
+        case "accuracy", "properties":
+            yield from (f"property_{p}" for p in variant.metadata.properties if p in MEASURES)
+        case "gradient", "error":
+            yield "grad_error_ratio"
+        case "gradient", "gradcheck":
+            yield "gradcheck"
+        case "scaling", "counts":
+            forward = variant.forward(cell.forward)
+            declared = {
+                "flops_exponent": forward.complexity,
+                "bytes_exponent": forward.memory,
+                "flops_declared": forward.flops,
+                "bytes_declared": forward.min_bytes,
+            }
+            yield from (metric for metric, given in declared.items() if given)
+
+
+def named(catalog: Catalog, target: str) -> list[str]:
+    """The variants that are meant: one by its name, or all that a plugin file brings.
+
+    Raises:
+        UnknownNameError: For a name that is not known.
+        UsageError: For a file that is missing, or brings none.
+    """
+    if not target.endswith(".py"):
+        return [catalog[target].name]
+    file = Path(target)
+    if not file.is_file():
+        raise UsageError(f"got {target!r}, expected a file that there is, or the name of a variant")
+    names = [name for name, origin in catalog.origins.items() if _is_of(origin, file)]
+    if not names and not problems_of(catalog, target):
+        raise UsageError(
+            f"{target}: it brings no variant; yield one from bakeoff_variants (`bakeoff new` "
+            "writes such a file)"
+        )
+    return names
+
+
+def problems_of(catalog: Catalog, target: str) -> list[Problem]:
+    """What is wrong with a plugin file, so that it or a variant of it was left out."""
+    if not target.endswith(".py"):
+        return []
+    return [problem for problem in catalog.problems if _is_of(problem.origin, Path(target))]
+
+
+def _is_of(origin: str, file: Path) -> bool:
+    """Whether an origin is this file: it stands there relative to the working directory."""
+    return Path(origin).resolve() == file.resolve()
 
 
 def guide_to(variant: Variant) -> Guide:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,34 +33,15 @@ def check(target: str, wanted: str, plugins: tuple[str, ...], **axes: tuple[str,
     or unverified, and 1 where something is wrong.
     """
     from bakeoff import load
+    from bakeoff.checking import named, problems_of
 
-    file = Path(target) if target.endswith(".py") else None
-    if file and not file.is_file():
-        raise click.UsageError(f"got {target!r}, expected a file that there is, or a name")
-    catalog = load([*plugins, *([target] if file else [])])
-    names = _names(catalog, file) if file else [catalog[target].name]
-    broken = [problem for problem in catalog.problems if file and _is_of(problem.origin, file)]
+    catalog = load([*plugins, *([target] if target.endswith(".py") else [])])
+    names, broken = named(catalog, target), problems_of(catalog, target)
     show_problems([problem for problem in catalog.problems if problem not in broken])
     certificates = _measured(catalog, names, {n: v for n, v in axes.items() if v})
     click.echo(_text(certificates, broken, wanted), nl=False)
     if broken or not all(certificate.passed for certificate in certificates):
         sys.exit(1)
-
-
-def _names(catalog: Catalog, file: Path) -> list[str]:
-    """The variants that a file brings."""
-    names = [name for name, origin in catalog.origins.items() if _is_of(origin, file)]
-    if not names and not any(_is_of(problem.origin, file) for problem in catalog.problems):
-        raise click.UsageError(
-            f"{file}: it brings no variant; yield one from bakeoff_variants (`bakeoff new` writes "
-            "such a file)"
-        )
-    return names
-
-
-def _is_of(origin: str, file: Path) -> bool:
-    """Whether an origin is this file: it stands there relative to the working directory."""
-    return Path(origin).resolve() == file.resolve()
 
 
 def _measured(catalog: Catalog, names: list[str], axes: dict[str, Any]) -> list[Certificate]:
