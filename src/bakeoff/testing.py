@@ -14,6 +14,8 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.discovery import discover
 from bakeoff.registry.errors import BakeoffError
 from bakeoff.reports.certificate import Certificate, ForwardCertificate
+from bakeoff.suites.benchmarks import HARNESS, KEY
+from bakeoff.suites.builtin.speed import NAME, VERSION
 from bakeoff.suites.records import Cell, Record, Status
 from bakeoff.suites.rivals import BASELINES, prepared
 from bakeoff.suites.selection import expand, selection_for
@@ -158,7 +160,8 @@ def _checks(session: pytest.Session, catalog: Catalog, name: str) -> Iterator[py
 
 def _races(session: pytest.Session, catalog: Catalog, name: str) -> Iterator[pytest.Item]:
     """Times of every forward, and of the baseline on the same cases."""
-    if not session.config.pluginmanager.hasplugin("benchmark"):
+    plugins = session.config.pluginmanager
+    if not any(plugins.hasplugin(name) for name in ("benchmark", "pytest_benchmark.plugin")):
         raise pytest.UsageError(
             "--bakeoff-speed needs pytest-benchmark: python -m pip install 'bakeoff[bench]'"
         )
@@ -172,13 +175,13 @@ def _races(session: pytest.Session, catalog: Catalog, name: str) -> Iterator[pyt
             parts = (*parts, "grid")
         told = "-".join(str(part) for part in parts if part)
         yield pytest.Function.from_parent(
-            parent, name=f"speed[{told}]", callobj=_timing(catalog, cell, told)
+            parent, name=f"speed[{cell.label}-{told}]", callobj=_timing(catalog, cell, told)
         )
 
 
 def _cells(catalog: Catalog, name: str, forward: str = "") -> list[Cell]:
     given = {"variants": (name,), "forwards": (forward,) if forward else ()}
-    return list(expand("speed", 0, catalog, selection_for("quick", "speed", given)))
+    return list(expand(NAME, VERSION, catalog, selection_for("quick", NAME, given)))
 
 
 def _timing(catalog: Catalog, cell: Cell, group: str) -> Callable[[Any], None]:
@@ -193,7 +196,7 @@ def _timing(catalog: Catalog, cell: Cell, group: str) -> Callable[[Any], None]:
                 told = f"{call.status}: {call.reason}"
                 (pytest.skip if call.status == Status.UNSUPPORTED else pytest.fail)(told)
             benchmark.group = f"{cell.case.kind} {group}"
-            benchmark.extra_info["bakeoff"] = replace(cell, suite="speed").to_json()
+            benchmark.extra_info[KEY] = replace(cell, extra=HARNESS).to_json()
             benchmark(call.timed(1))
         finally:
             torch.set_num_threads(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 
 
 @click.command()
+@click.argument("benchmarks", metavar="[FILE.json]", required=False,
+                type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
 @results_option
 @click.option("--format", "wanted", type=click.Choice(_FORMATS),
               help="by default what the output's name says, else terminal")  # fmt: skip
@@ -34,6 +37,7 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 @listed("--suite", "suites", "accuracy, gradient, memory, speed")
 @listed("--variant", "variants", "names")
 def report(
+    benchmarks: Path | None,
     results: Path,
     wanted: str | None,
     output: Path | None,
@@ -44,27 +48,42 @@ def report(
     """Report on stored results: what is right, what it costs, and what failed.
 
     What is wrong is never ranked, and numbers of different environments never stand in one
-    table.
+    table. FILE.json, which pytest-benchmark wrote, is reported on in place of a results file.
     """
     chosen = wanted or (_SUFFIXES.get(output.suffix, "terminal") if output else "terminal")
     if chosen in ("html", "parquet") and output is None:
         raise click.UsageError(f"--format {chosen} needs a file: add -o report.{chosen}")
 
-    from bakeoff.suites.store import open_results
-
-    opened = open_results(results)
     filters = {"kinds": kinds, "suites": suites, "variants": variants}
-    if chosen == "parquet":
-        assert output is not None
-        _write_parquet(opened, filters, output)
-    else:
-        text = _text(opened, filters, chosen)
-        if output is None:
-            click.echo(text, nl=False)
-            return
-        with _explained(output):
-            output.write_text(text, encoding="utf-8")
+    with _opened(benchmarks, results) as opened:
+        if chosen == "parquet":
+            assert output is not None
+            _write_parquet(opened, filters, output)
+        else:
+            text = _text(opened, filters, chosen)
+            if output is None:
+                click.echo(text, nl=False)
+                return
+            with _explained(output):
+                output.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {output}.", err=True)
+
+
+@contextmanager
+def _opened(benchmarks: Path | None, results: Path) -> Iterator[Results]:
+    """The results file, or what pytest-benchmark wrote as one that is gone afterwards."""
+    if benchmarks is None:
+        from bakeoff.suites.store import open_results
+
+        yield open_results(results)
+        return
+    from bakeoff.suites.benchmarks import results_of
+
+    with tempfile.TemporaryDirectory(prefix="bakeoff-") as folder:
+        opened, others = results_of(benchmarks, folder)
+        if others:
+            click.echo(f"Left out: {others} benchmarks that are not of variants.", err=True)
+        yield opened
 
 
 def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> str:
