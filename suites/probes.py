@@ -158,7 +158,9 @@ def _not_finite(subject: Subject, size: float) -> Verdict | None:
     if subject.forward.backward:
         found += Oracle(subject.variant, case, gradients_of, resize).judge(subject.forward.fn)
     bad = next((errors for errors in found if not errors.finite), None)
-    return bad and Verdict(Status.WRONG, size, f"inputs of size {size:g}: {bad.explain()}")
+    if bad is None:
+        return None
+    return Verdict(Status.WRONG, size, f"inputs of size {size:g}: {bad.explain()}")
 
 
 def dtype_kept(subject: Subject) -> Verdict:

@@ -30,13 +30,19 @@ __all__ = ["check", "checks_of", "guide_to", "jobs_of", "named", "problems_of"]
 
 #: Suites that judge; of ``scaling`` the counts, which need no clock.
 SUITES = ("accuracy", "gradient", "scaling")
-#: Beside the small sizes a length beyond the largest usual block, in one dtype.
+#: Beside the preset's cells: inputs of which few keys win, and for attention a length beyond the
+#: largest usual block.
+PEAKED = {
+    "inputs": "peaked",
+    "dtypes": ("float32", "bfloat16"),
+    "patterns": ("self", "causal_self"),
+}
 LONG = {
     "seq_lens": 521,
     "batches": 1,
+    "head_dims": 16,
     "patterns": ("self", "causal_self"),
     "dtypes": "float32",
-    "inputs": "normal",
     "grids": "none",
 }
 
@@ -143,8 +149,9 @@ def jobs_of(catalog: Catalog, name: str, **axes: Any) -> list[Job]:
     """Every job that judges a variant; none that takes a time."""
     chosen = {"variants": name, **axes}
     jobs = planned(catalog, SUITES, "check", chosen)
-    if catalog[name].kind == "attention":
-        jobs += planned(catalog, "accuracy", "check", {**LONG, **chosen})
+    beside = (PEAKED, LONG) if catalog[name].kind == "attention" else (PEAKED,)
+    for more in beside:
+        jobs += planned(catalog, "accuracy", "check", {**more, **chosen})
     return [job for job in jobs if job.cells[0].extra.get("check") != "times"]
 
 

@@ -170,9 +170,8 @@ def _races(session: pytest.Session, catalog: Catalog, name: str) -> Iterator[pyt
     for cell in (*_cells(catalog, name), *_cells(catalog, baseline, forward)):
         parent = Subject.of(session, cell.label)
         case = cell.case
-        parts = (case.pattern, case.seq_len, case.direction)
-        if isinstance(getattr(case.shape, "grid", None), tuple):
-            parts = (*parts, "grid")
+        grid = "grid" if getattr(case.shape, "grid", None) else ""
+        parts = (case.pattern, case.seq_len, case.direction, grid)
         told = "-".join(str(part) for part in parts if part)
         yield pytest.Function.from_parent(
             parent, name=f"speed[{cell.label}-{told}]", callobj=_timing(catalog, cell, told)

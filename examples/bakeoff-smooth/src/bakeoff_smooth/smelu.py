@@ -19,7 +19,8 @@ def reference(x: torch.Tensor, *, beta: float) -> torch.Tensor:
 def clamped(x: torch.Tensor, *, beta: float) -> torch.Tensor:
     """The parabola up to its end, and from there on what is left of x: no branch is thrown away."""
     bend = x.clamp(-beta, beta).add(beta).square() / (4 * beta)
-    return bend + (x - beta).clamp(min=0)
+    # Not clamp(min=0), of which the slope at zero is 1: at x = β both parts would have one.
+    return bend + torch.relu(x - beta)
 
 
 @hookimpl
