@@ -56,8 +56,8 @@ def write(folder: Path, text: str) -> Path | None:
     if function:
         old = re.search(rf"def {function}\(.*?(?=\n\n\n)", file.read_text(), re.DOTALL)
         assert old, function
-        code = file.read_text().replace(old.group(), code.rstrip("\n"))
-    file.write_text(code)
+        text = file.read_text().replace(old.group(), code.rstrip("\n"))
+    file.write_text(text)
     return file
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bakeoff import Attention, Case, Forward, Metadata, hookimpl
-from bakeoff.plugins.attention.performer import bakeoff_variants as performer_variants
+from bakeoff.plugins.attention import performer
 from bakeoff.plugins.attention.scaled_dot_product import reference as dense
 from bakeoff.plugins.attention.sliding_window import reference as window_reference
 from bakeoff.plugins.peers._peers import found, is_installed, refuses
@@ -154,7 +154,7 @@ def bakeoff_variants() -> Iterable[Attention]:
             ),
         )
     if is_installed("performer_pytorch"):
-        ours = next(iter(performer_variants()))
+        ours = next(iter(performer.bakeoff_variants()))
         yield replace(
             ours,
             name="performer_pytorch_favor",
