@@ -152,7 +152,9 @@ def _not_finite(subject: Subject, size: float) -> Verdict | None:
         return arguments.replacing({n: t * size for n, t in arguments.data.items()})
 
     case = subject.case()
-    if bool(subject.output(resize(subject.arguments(), 0)).isnan().any()):
+    # Numbers that are large for float16 leave its range in any sum: there the oracle decides alone.
+    always = size == 0 or subject.dtype != "float16"
+    if always and bool(subject.output(resize(subject.arguments(), 0)).isnan().any()):
         return Verdict(Status.WRONG, size, f"inputs of size {size:g}: the output is NaN")
     found = Oracle(subject.variant, case, prepare=resize).judge(subject.forward.fn)
     if subject.forward.backward:
