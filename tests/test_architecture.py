@@ -141,6 +141,7 @@ def test_only_bakeoff_lands_in_site_packages(tmp_path: Path) -> None:
         "reports/page.css",
         "reports/page.js",
         "cli/run.py",
+        "templates/attention.py.txt",
     ):
         assert f"bakeoff/{needed}" in names, needed
     sources = {f"bakeoff/{shown(path)}" for path in FILES}

@@ -293,7 +293,7 @@ def run(folder: Path, *arguments: str, status: int) -> subprocess.CompletedProce
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=580,
         env={**os.environ, "COLUMNS": "80"},
     )
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)

@@ -21,7 +21,7 @@ def run(folder: Path, *arguments: str, status: int = 0, plugins: tuple[str, ...]
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=580,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert done.returncode == status, done.stdout + done.stderr
