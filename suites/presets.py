@@ -34,6 +34,20 @@ _TRAINED = (
     "sigmoid",
     "rezero",
 )
+#: What the certificate of one variant takes: every pattern and dtype, at one small size.
+_CHECK: Mapping[str, Mapping[str, Any]] = {
+    "": {"seq_lens": (96,)},
+    "accuracy": {
+        **_ACCURACY,
+        "dtypes": ("float32", "bfloat16", "float16"),
+    },
+    "gradient": {
+        **_ACCURACY,
+        "patterns": ("self", "causal_self", "causal_cross"),
+        "dtypes": ("float32", "bfloat16"),
+    },
+    "scaling": {"patterns": ("self", "causal_self"), "grids": (NO_GRID,)},
+}
 
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -107,4 +121,5 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},
     },
+    "check": _CHECK,
 }

@@ -149,12 +149,16 @@ class Selection:
     def chosen(self, catalog: Catalog) -> tuple[Variant, ...]:
         """The variants that the names, kinds and tags select.
 
+        Adapters to other libraries are among them only where they are named or tagged.
+
         Raises:
             UnknownNameError: For a name, kind, tag, forward or option that nothing has.
         """
         variants = catalog.select(
             kind=self.kinds or None, tags=self.tags, names=self.variants or None
         )
+        if not self.variants and "peer" not in self.tags:
+            variants = tuple(v for v in variants if "peer" not in v.metadata.tags)
         self._require("a forward", self.forwards, {f for v in variants for f in v.forwards})
         self._require("an option", tuple(self.options), {o for v in variants for o in v.options})
         return variants

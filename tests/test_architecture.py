@@ -153,6 +153,7 @@ def test_only_bakeoff_lands_in_site_packages(tmp_path: Path) -> None:
         "reports/web/page.css",
         "reports/web/charts.js",
         "cli/run.py",
+        "templates/attention.py.txt",
     ):
         assert f"bakeoff/{needed}" in names, needed
     sources = {f"bakeoff/{shown(path)}" for path in FILES}

@@ -31,6 +31,7 @@ from bakeoff.registry.variants import (
 )
 
 if TYPE_CHECKING:
+    from bakeoff.checking import check
     from bakeoff.comparing import compare
     from bakeoff.picking import pick
     from bakeoff.registry.masking import allowed_keys, masked_softmax
@@ -65,6 +66,7 @@ __all__ = [
     "UsageError",
     "Variant",
     "allowed_keys",
+    "check",
     "compare",
     "explain",
     "hookimpl",
@@ -86,6 +88,7 @@ _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
     "compare": "bakeoff.comparing",
     "masked_softmax": "bakeoff.registry.masking",
+    "check": "bakeoff.checking",
     "explain": "bakeoff.suites.runner",
     "initialisation": "bakeoff.suites.flow.gains",
     "merge": "bakeoff.suites.merge",

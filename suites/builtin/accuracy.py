@@ -16,6 +16,7 @@ from bakeoff.registry.variants import Activation, Variant
 from bakeoff.suites.budget import Errors, Oracle
 from bakeoff.suites.curves import curves_of
 from bakeoff.suites.identities import holds
+from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.metrics import Metric, checks
 from bakeoff.suites.probes import PROBES
@@ -40,7 +41,7 @@ from bakeoff.suites.verdicts import (
     status_of,
 )
 
-NAME, VERSION = "accuracy", 1
+NAME, VERSION = "accuracy", 2
 
 
 METRICS = {
@@ -188,22 +189,13 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
         if forward.masks not in oracles:
 
             def with_mask(arguments: Arguments, seed: int) -> Arguments:
-                return arguments.having(mask=_random_mask(arguments, forward.masks, seed))
+                return arguments.having(mask=random_mask(arguments, forward.masks, seed))
 
             oracles[forward.masks] = Oracle(variant, cell.case, prepare=with_mask)
         errors = oracles[forward.masks].judge(forward.fn)[0]
         return right_if(errors.right, errors.explain(), errors.ratio if errors.finite else None)
 
     return check
-
-
-def _random_mask(arguments: Arguments, level: str, seed: int) -> torch.Tensor:
-    q, k = arguments.data["q"], arguments.data["k"]
-    queries = q.shape[2] if level == "full" else 1
-    heads = q.shape[1] if level == "full" else 1
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(q.shape[0], heads, queries, k.shape[2], generator=generator) < 0.7
-    return mask.to(q.device)
 
 
 def _approximation(cell: Cell, variant: Variant, target: Variant) -> Callable[[], Verdict]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +32,8 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 
 
 @click.command()
+@click.argument("benchmarks", metavar="[FILE.json]", required=False,
+                type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
 @results_option
 @click.option("--format", "wanted", type=click.Choice(_FORMATS),
               help="by default what the output's name says, else terminal")  # fmt: skip
@@ -39,6 +44,7 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 @listed("--variant", "variants", "names")
 @plugin_option
 def report(
+    benchmarks: Path | None,
     results: Path,
     wanted: str | None,
     output: Path | None,
@@ -52,6 +58,7 @@ def report(
     What is wrong is never ranked, and numbers of different environments never stand in one
     table. The HTML page has a card for each variant, of what it says of itself: where a plugin
     came from a file, name that with --plugin.
+    FILE.json, which pytest-benchmark wrote, is reported on in place of a results file.
     """
     chosen = wanted or (_SUFFIXES.get(output.suffix, "terminal") if output else "terminal")
     if chosen in ("html", "parquet") and output is None:
@@ -59,18 +66,33 @@ def report(
     if chosen in ("svg", "png") and output is None:
         raise click.UsageError(f"--format {chosen} needs a folder: add -o figures")
 
-    from bakeoff.suites.store import open_results
-
-    opened = open_results(results)
     filters = {"kinds": kinds, "suites": suites, "variants": variants}
-    if chosen == "parquet":
-        assert output is not None
-        _write_parquet(opened, filters, output)
-    elif chosen in ("svg", "png"):
-        assert output is not None
-        _draw(opened, filters, chosen, output)
-    else:
-        written(_text(opened, filters, chosen, plugins), output)
+    with _opened(benchmarks, results) as opened:
+        if chosen == "parquet":
+            assert output is not None
+            _write_parquet(opened, filters, output)
+        elif chosen in ("svg", "png"):
+            assert output is not None
+            _draw(opened, filters, chosen, output)
+        else:
+            written(_text(opened, filters, chosen, plugins), output)
+
+
+@contextmanager
+def _opened(benchmarks: Path | None, results: Path) -> Iterator[Results]:
+    """The results file, or what pytest-benchmark wrote as one that is gone afterwards."""
+    if benchmarks is None:
+        from bakeoff.suites.store import open_results
+
+        yield open_results(results)
+        return
+    from bakeoff.suites.benchmarks import results_of
+
+    with tempfile.TemporaryDirectory(prefix="bakeoff-") as folder:
+        opened, others = results_of(benchmarks, folder)
+        if others:
+            click.echo(f"Left out: {others} benchmarks that are not of variants.", err=True)
+        yield opened
 
 
 def table_of(results: Path, suite: str) -> str:
