@@ -18,10 +18,11 @@ from bakeoff.reports.certificate import Certificate, Guide, certificate_of
 from bakeoff.reports.rows import rows_of
 from bakeoff.suites.planning import planned
 from bakeoff.suites.probes import PROBES
+from bakeoff.suites.progress import Progress
 from bakeoff.suites.properties import MEASURES
 from bakeoff.suites.records import Cell
 from bakeoff.suites.recurrences import RECURRENCE_CHECKS
-from bakeoff.suites.runner import Progress, execute
+from bakeoff.suites.runner import execute
 from bakeoff.suites.selection import DEFAULT_TIMEOUT
 from bakeoff.suites.spec import Job
 from bakeoff.suites.supervisor import Limits
