@@ -51,7 +51,8 @@ class Application:
         steps: Training steps at ``effort`` 1.
         rate: The learning rate.
         loss: ``(model, batch) -> loss``.
-        scores: ``(model, batch) -> numbers`` beside the loss, comparable between models.
+        scores: ``(model, batch) -> numbers``, ``loss`` and what else models are compared by;
+            None where there is the loss alone.
         needs: Packages beside torch, with the extra that brings them.
         attends: Whether it has attentions that can be swapped, and activations beside them.
     """

@@ -27,7 +27,7 @@ class Chain:
     Example:
         >>> chain = Chain(symbols=8, lag=3, noise=0.1)
         >>> round(chain.next_entropy, 3), round(chain.between_entropy, 3)
-        (0.467, 0.185)
+        (0.467, 0.161)
     """
 
     symbols: int

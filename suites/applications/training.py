@@ -131,7 +131,9 @@ class _Student:
 
     def with_optimizer(self) -> _Student:
         """Of all weights that the model has now."""
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.app.rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.app.rate, weight_decay=0.0, fused=True
+        )
         return replace(self, optimizer=optimizer)
 
     def gradients(self, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -168,13 +170,16 @@ def _look(
     model.eval()
     with torch.no_grad():
         for batch in test:
-            found.setdefault("loss", []).append(float(app.loss(model, batch)))
-            for name, value in (app.scores(model, batch) if app.scores else {}).items():
+            for name, value in _scores(app, model, batch).items():
                 found.setdefault(name, []).append(value)
     model.train()
     for name, values in found.items():
         run.curves.setdefault(name, {})[step] = sum(values) / len(values)
     _require_finite(run.curves["loss"][step], step)
+
+
+def _scores(app: Application, model: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, float]:
+    return app.scores(model, batch) if app.scores else {"loss": float(app.loss(model, batch))}
 
 
 def _require_finite(loss: float, step: int) -> None:

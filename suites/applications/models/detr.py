@@ -40,10 +40,10 @@ def batch(generator: torch.Generator, size: int) -> dict[str, Any]:
 
 
 def scores(model: nn.Module, batch: Any) -> dict[str, float]:
-    """The loss of the boxes."""
-    from bakeoff.suites.applications.scenes import box_loss
+    """The loss, and that of the boxes."""
+    from bakeoff.suites.applications.scenes import losses
 
-    return box_loss(model, batch)
+    return losses(model, batch)
 
 
 APPLICATION = Application(
