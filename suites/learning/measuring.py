@@ -54,10 +54,6 @@ class _Subject:
     remark: str
     alive: Callable[[], None]
 
-    @property
-    def seeds(self) -> list[int]:
-        return [int(seed) for seed in self.cell.extra["seeds"].split(",")]
-
     def start(self, rate: float, seed: int) -> Training:
         device = self.cell.case.device
         model = build(self.task, self.parts, self.sizes, seed).to(device)
@@ -97,7 +93,7 @@ def _parts(cell: Cell, catalog: Catalog, task: Task, sizes: Sizes) -> tuple[Part
     if cell.forward == CONTROL:
         return control_parts(cell.variant, cell.case.kind, usual, catalog), ""
     variant = catalog[cell.variant]
-    if reason := refused(variant, cell.forward, task, sizes):
+    if reason := refused(cell, variant, task, sizes):
         raise UnsupportedError(reason)
     shown = visible_options(variant, cell.case) if cell.case.kind == "attention" else {}
     options: dict[str, Any] = {**cell.case.options, **shown}
@@ -146,7 +142,8 @@ def _told(subject: _Subject, found: Found, runs: Sequence[Run]) -> Iterator[Reco
         text = " ".join(f"{step}:{loss:.4g}" for step, loss in curve)
         losses = [getattr(run.curve[-1], name) for run in trained if run.curve]
         if losses:
-            yield _record(cell, f"{name}_loss", mean(losses), "nats", reason=text)
+            unit = "" if task.answers == "number" else "nats"
+            yield _record(cell, f"{name}_loss", mean(losses), unit, reason=text)
     yield Record(cell, "learning_rate", found.rate, n=len(found.losses), reason=found.remark)
     yield _record(cell, "train_time", mean([run.seconds for run in trained]), "s")
     parameters = sum(p.numel() for p in trained[0].model.parameters())
