@@ -23,6 +23,12 @@ _ACCURACY = {
 #: Runs of a task that learns: few, but enough for an interval.
 _SEEDS = (0, 1, 2)
 
+_DEEP = {
+    "draws": 10,
+    "depths": (2, 4, 8, 16, 32, 64),
+    "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
+}
+
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
@@ -38,7 +44,9 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (96,),
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
+            "draws": 4,
         },
+        "claims": {"scale": "quick", "seeds": tuple(range(5))},
         "learning": {"tasks": ("mqar",), "steps": 400, "seeds": _SEEDS, "per_section": True},
         "memory": {"patterns": ("self",)},
         "scaling": {
@@ -57,7 +65,8 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "budget": 10.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
-        "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "claims": {"scale": "standard", "seeds": tuple(range(10))},
+        "gradient": {**_ACCURACY, **_DEEP, "seq_lens": (64, 257)},
         "learning": {"seeds": _SEEDS},
         "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
@@ -78,9 +87,11 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "gradient": {
             **_ACCURACY,
+            **_DEEP,
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
+        "claims": {"scale": "full", "seeds": tuple(range(20))},
         "learning": {"seeds": tuple(range(5)), "dtypes": ("float32",), "modes": ("eager",)},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},

@@ -160,7 +160,7 @@ def test_a_slow_start_is_not_held_against_a_rate_for_ever() -> None:
 
 
 def measured(path: Path, **given: Any) -> pd.DataFrame:
-    given = {"tasks": "digits", "steps": 40, "depths": 2, "seeds": (0, 1), **given}
+    given = {"tasks": "digits", "steps": 40, "layers": 2, "seeds": (0, 1), **given}
     return bakeoff.run("learning", results=path, catalog=CATALOG, **given).to_pandas()
 
 
@@ -261,7 +261,7 @@ def test_a_convolution_stands_beside_attention_on_images() -> None:
     [
         ({"tasks": ("mqr",)}, "no task is called 'mqr'; did you mean mqar?"),
         ({"steps": -1}, "steps: got -1, expected a number of training steps"),
-        ({"depths": (0,)}, "depths: got 0, expected integers of at least 1"),
+        ({"layers": (0,)}, "layers: got 0, expected integers of at least 1"),
     ],
 )
 def test_wrong_arguments(given: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ from bakeoff.registry.errors import BakeoffError
 if TYPE_CHECKING:
     from bakeoff.suites.store import Results
 
-__all__ = ["report"]
+__all__ = ["report", "table_of"]
 
 _FORMATS = ("terminal", "markdown", "html", "csv", "json", "parquet")
 #: What a file's name says about its format.
@@ -65,6 +65,13 @@ def report(
         with _explained(output):
             output.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {output}.", err=True)
+
+
+def table_of(results: Path, suite: str) -> str:
+    """What the report says of one suite, for a terminal."""
+    from bakeoff.suites.store import open_results
+
+    return _text(open_results(results), {"suites": (suite,)}, "terminal")
 
 
 def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> str:

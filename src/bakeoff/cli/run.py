@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
+from bakeoff.cli.report import table_of
 
 if TYPE_CHECKING:
     from bakeoff.suites.explain import Explanation
@@ -37,9 +38,17 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
+    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    (
+        "--initialisation",
+        "initialisations",
+        str,
+        "of stacks of activations: he, xavier, orthogonal, critical, critical_orthogonal",
+    ),
     ("--threads", "threads", int, "threads within one operation"),
     ("--task", "tasks", str, "tasks of the learning suite"),
-    ("--depth", "depths", int, "layers of the models that learn"),
+    ("--layers", "layers", int, "layers of the models that learn"),
+    ("--claim", "claims", str, "names of claims, for --suite claims"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -54,7 +63,7 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; named: learning")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; claims, learning")
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
@@ -72,6 +81,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["warm", "cold"]),
     help="whether caches hold the inputs; the CPU's default is warm, a GPU's cold",
 )
+@click.option("--draws", type=click.IntRange(min=1), metavar="K",
+              help="how many stacks are drawn for each cell of gradient flow")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), metavar="S",
@@ -104,6 +115,7 @@ def run(
     precision: str | None,
     baseline: str | None,
     cache: str | None,
+    draws: int | None,
     launches: int | None,
     steps: int | None,
     malloc: str,
@@ -130,8 +142,14 @@ def run(
     given: dict[str, Any] = {name: values for name, values in axes.items() if values}
     if options:
         given["options"] = _swept(options)
-    single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
-    single["steps"] = steps
+    single = {
+        "budget": budget,
+        "baseline": baseline,
+        "cache": cache,
+        "launches": launches,
+        "draws": draws,
+        "steps": steps,
+    }
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = _share(precision)
@@ -167,6 +185,8 @@ def run(
         )
         sys.exit(130)
     summary = bar.summary
+    if "claims" in suites:
+        click.echo(table_of(results, "claims"))
     click.echo(_told(summary, results))
     bad = {status: n for status, n in summary.statuses.items() if status in failing}
     if bad:
