@@ -20,14 +20,13 @@ _ACCURACY = {
     "dtypes": ("float32", "bfloat16"),
 }
 
-#: Runs of a task that learns: few, but enough for an interval.
-_SEEDS = (0, 1, 2)
-
 _DEEP = {
     "draws": 10,
     "depths": (2, 4, 8, 16, 32, 64),
     "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
 }
+#: Runs of a task that learns: few, but enough for an interval.
+_SEEDS = (0, 1, 2)
 
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -45,6 +44,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
             "draws": 4,
+            "depths": (4, 16),
         },
         "claims": {"scale": "quick", "seeds": tuple(range(5))},
         "learning": {"tasks": ("mqar",), "steps": 400, "seeds": _SEEDS, "per_section": True},

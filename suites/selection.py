@@ -39,8 +39,17 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws", "scale", "steps",
-          "per_section")  # fmt: skip
+SINGLE = (
+    "budget",
+    "precision",
+    "baseline",
+    "cache",
+    "launches",
+    "draws",
+    "scale",
+    "steps",
+    "per_section",
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ class Selection:
         inputs: normal, peaked, or paths of files of tensors.
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
-        depths: Layers of the stacks in which gradient flow is measured.
+        depths: Layers: of the stacks in which gradient flow is measured; of the models that learn,
+            where empty takes those that each task states.
         initialisations: Of stacks of activations: he, xavier, orthogonal, critical,
             critical_orthogonal.
         options: Values to sweep, by the name of the option.
@@ -113,7 +123,7 @@ class Selection:
     inputs: tuple[str, ...] = ("normal",)
     seeds: tuple[int, ...] = (0,)
     threads: tuple[int, ...] = (1,)
-    depths: tuple[int, ...] = (4, 16)
+    depths: tuple[int, ...] = ()
     initialisations: tuple[str, ...] = ("he",)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0

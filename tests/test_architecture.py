@@ -28,6 +28,7 @@ ARROWS = {
         "bakeoff.registry",
         "bakeoff.reports",
         "bakeoff.suites.differences",
+        "bakeoff.suites.metrics",
         "bakeoff.suites.records",
         "bakeoff.suites.store",
     ),

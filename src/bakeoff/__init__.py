@@ -31,8 +31,11 @@ from bakeoff.registry.variants import (
 )
 
 if TYPE_CHECKING:
+    from bakeoff.comparing import compare
+    from bakeoff.picking import pick
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
+    from bakeoff.reporting import report
     from bakeoff.suites.flow.gains import initialisation
     from bakeoff.suites.merge import merge
     from bakeoff.suites.runner import explain, run
@@ -61,6 +64,7 @@ __all__ = [
     "UsageError",
     "Variant",
     "allowed_keys",
+    "compare",
     "explain",
     "hookimpl",
     "initialisation",
@@ -69,18 +73,23 @@ __all__ = [
     "merge",
     "module",
     "open_results",
+    "pick",
+    "report",
     "run",
 ]
 
 #: Public names that load torch or pandas, with the modules that define them.
 _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
+    "compare": "bakeoff.comparing",
     "masked_softmax": "bakeoff.registry.masking",
     "explain": "bakeoff.suites.runner",
     "initialisation": "bakeoff.suites.flow.gains",
     "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",
+    "pick": "bakeoff.picking",
+    "report": "bakeoff.reporting",
     "run": "bakeoff.suites.runner",
     "Results": "bakeoff.suites.store",
 }

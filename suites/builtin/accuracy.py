@@ -16,6 +16,7 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Errors, Oracle
 from bakeoff.suites.identities import holds
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
+from bakeoff.suites.metrics import Metric, checks
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -39,6 +40,33 @@ from bakeoff.suites.verdicts import (
 )
 
 NAME, VERSION = "accuracy", 1
+
+
+METRICS = {
+    "max_abs_error": Metric("The largest error against the float64 reference; not judged."),
+    "rms_error": Metric("The RMS error against the float64 reference, over 8 seeds."),
+    "error_ratio": Metric(
+        "The RMS error in units of the derived budget; at most 2 passes.",
+        better="less",
+        varies="rounding",
+    ),
+    "error_ratio_masked": Metric(
+        "The same under a random mask, the finest that the forward obeys.",
+        better="less",
+        varies="rounding",
+    ),
+    "approximation_error": Metric(
+        "‖o − o*‖ ÷ ‖o*‖ in float64, o* the output of what the variant approximates.",
+        better="less",
+        varies="rounding",
+    ),
+    "attended_share": Metric("The share of pairs of a query and a key with any influence."),
+    "identity": Metric("A declared identity holds, and its counterpart does not."),
+    "identity_causal": Metric("The same with causal=True."),
+    **checks({probe.__name__: probe for kind in PROBES.values() for probe in kind}),
+    **checks({check.__name__: check for check in RECURRENCE_CHECKS}),
+    **checks({f"property_{name}": check for name, check in MEASURES.items()}),
+}
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
@@ -252,4 +280,5 @@ def bakeoff_suites() -> Iterable[Suite]:
         "Is it right: errors against the reference, identities, probes, declared properties.",
         plan,
         measure,
+        metrics=METRICS,
     )

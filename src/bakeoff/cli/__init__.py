@@ -19,6 +19,8 @@ _COMMANDS = {
     "run": ("bakeoff.cli.run", "run", "Measure the variants and store the results."),
     "merge": ("bakeoff.cli.merge", "merge", "Join the results files of shards or machines."),
     "report": ("bakeoff.cli.report", "report", "Report on stored results."),
+    "compare": ("bakeoff.cli.compare", "compare", "Compare two results files."),
+    "pick": ("bakeoff.cli.pick", "pick", "Say which variant to take on this machine."),
     "doctor": ("bakeoff.cli.doctor", "doctor", "Show the machine, and plugins with problems."),
 }
 
