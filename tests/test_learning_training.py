@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import bakeoff
+from bakeoff.suites.builtin.learning import METRICS
 from bakeoff.suites.learning.controls import CHANCE, CONVOLUTION, LINEAR, MEAN, controls_of
 from bakeoff.suites.learning.models import Sizes, build
 from bakeoff.suites.learning.parts import Part, usual_parts
@@ -168,6 +169,7 @@ def test_the_suite_and_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "results.sqlite"
     frame = measured(path, variants="tanh")
     assert set(frame.variant) == {CHANCE, LINEAR, "relu", "tanh"}
+    assert set(frame.metric) <= set(METRICS)  # what is not declared can't be compared
     assert set(frame.status) == {"ok"}
     rows = frame.set_index(["variant", "metric"])
     for name in ("relu", "tanh", LINEAR):
