@@ -134,11 +134,11 @@ class Fake:
 def searched(loss: Callable[[float, int], float], rates: tuple[float, ...]) -> tuple[Any, Any]:
     runs: dict[float, Any] = {}
 
-    def start(rate: float) -> Any:
+    def start(rate: float, seed: int) -> Any:
         runs[rate] = Fake(rate, loss)
         return runs[rate]
 
-    return best_rate(start, rates), runs
+    return best_rate(start, (0,), rates), runs
 
 
 def test_halving_gives_up_the_worse_half() -> None:
@@ -158,6 +158,17 @@ def test_what_diverged_is_not_chosen_and_an_edge_is_told() -> None:
 def test_a_slow_start_is_not_held_against_a_rate_for_ever() -> None:
     found, _ = searched(lambda rate, step: 2.0 if step < 100 and rate == 2 else 3 - rate, (1, 2, 3))
     assert found.rate == 3
+
+
+def test_all_seeds_choose_together() -> None:
+    def start(rate: float, seed: int) -> Any:
+        lucky = rate == 2 and seed == 0
+        return Fake(rate, lambda *_: 0.0 if lucky else 3.0 if rate == 2 else 1.5)
+
+    assert best_rate(start, (0,), (1, 2)).rate == 2
+    found = best_rate(start, (0, 1, 2), (1, 2))
+    assert (found.rate, len(found.runs)) == (1, 3)
+    assert all(run.step == run.steps for run in found.runs)
 
 
 def measured(path: Path, **given: Any) -> pd.DataFrame:
@@ -193,8 +204,8 @@ def test_what_diverges_and_what_refuses_are_rows(
 ) -> None:
     from bakeoff.suites.learning import measuring, search
 
-    def absurd(start: Any) -> Any:
-        return search.best_rate(start, (1e4,))
+    def absurd(start: Any, seeds: Any) -> Any:
+        return search.best_rate(start, seeds, (1e4,))
 
     monkeypatch.setattr(measuring, "best_rate", absurd)
     selection = selection_for(

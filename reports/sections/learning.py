@@ -26,10 +26,10 @@ __all__ = ["SECTION"]
 #: More lines than this can't be told apart.
 MOST_LINES = 9
 _LEGEND = (
-    "Scores are means over seeds on test data, ± half of the 95% interval; the learning rate was "
-    "chosen on validation data with a seed of its own. Above the floor: the interval lies above "
-    "that of the best floor (chance, the uniform mean, the linear network). Solved: every run "
-    "reached the target on validation data; steps are those until then. Time is the processor's, of one run."
+    "Scores are means over seeds on test data, ± half of the 95% interval, each at the learning "
+    "rate that did best on validation data. Above the floor: the interval lies above that of the "
+    "best floor (chance, the uniform mean, the linear network). Solved: every run reached the "
+    "target on validation data; steps are those until then. Time is the processor's, of one run."
 )
 
 

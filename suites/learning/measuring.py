@@ -1,4 +1,4 @@
-"""What one cell finds out: a learning rate is searched, several seeds are trained and tested."""
+"""What one cell finds out: every seed is trained at the learning rate that is best for all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from bakeoff.suites.verdicts import brief, status_of
 
 __all__ = ["Run", "measured"]
 
-#: Added to the first seed for the search: what is reported is none of the runs that were chosen by.
-SEARCH = 1000
 TESTED = 2048
 
 
@@ -82,8 +80,8 @@ def _records(cell: Cell, catalog: Catalog, alive: Callable[[], None]) -> Iterato
         sizes = replace(sizes, depth=1)  # a stack of linear layers is one, and starts better
     parts, remark = _parts(cell, catalog, task, sizes)
     subject = _Subject(cell, task, sizes, parts, remark, alive)
-    found = best_rate(lambda rate: subject.start(rate, seeds[0] + SEARCH))
-    runs = [_run(subject, found.rate, seed) for seed in seeds]
+    found = best_rate(subject.start, seeds)
+    runs = [_tested(task, run) for run in found.runs]
     yield from _told(subject, found, runs)
 
 
@@ -111,13 +109,11 @@ def _usual(kind: str, task: Task, catalog: Catalog) -> Parts:
     return usual_parts(catalog)
 
 
-def _run(subject: _Subject, rate: float, seed: int) -> Run:
-    task, run = subject.task, subject.start(rate, seed)
-    run.advance(run.steps)
+def _tested(task: Task, run: Training) -> Run:
     if run.diverged:
-        return Run(seed, task.chance(seed), run)
-    tested = task.make("test", TESTED, seed).to(run.device)
-    return Run(seed, evaluated(run.model, task, tested)[1], run)
+        return Run(run.seed, task.chance(run.seed), run)
+    tested = task.make("test", TESTED, run.seed).to(run.device)
+    return Run(run.seed, evaluated(run.model, task, tested)[1], run)
 
 
 def _told(subject: _Subject, found: Found, runs: Sequence[Run]) -> Iterator[Record]:
