@@ -49,6 +49,7 @@ SINGLE = (
     "scale",
     "steps",
     "per_section",
+    "effort",
 )
 
 
@@ -101,6 +102,8 @@ class Selection:
         steps: Training steps of one run; 0 for what each task states.
         per_section: Whether, where no variant is named, one of each section of the textbook
             learns for all.
+        models: Names of models of the suite ``applications``; empty for all.
+        effort: How long those are trained, as a multiple of their usual steps.
     """
 
     kinds: tuple[str, ...] = ()
@@ -138,6 +141,8 @@ class Selection:
     layers: tuple[int, ...] = ()
     steps: int = 0
     per_section: bool = False
+    models: tuple[str, ...] = ()
+    effort: float = 1.0
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -146,12 +151,16 @@ class Selection:
     def chosen(self, catalog: Catalog) -> tuple[Variant, ...]:
         """The variants that the names, kinds and tags select.
 
+        Adapters to other libraries are among them only where they are named or tagged.
+
         Raises:
             UnknownNameError: For a name, kind, tag, forward or option that nothing has.
         """
         variants = catalog.select(
             kind=self.kinds or None, tags=self.tags, names=self.variants or None
         )
+        if not self.variants and "peer" not in self.tags:
+            variants = tuple(v for v in variants if "peer" not in v.metadata.tags)
         self._require("a forward", self.forwards, {f for v in variants for f in v.forwards})
         self._require("an option", tuple(self.options), {o for v in variants for o in v.options})
         return variants
@@ -220,6 +229,8 @@ def _check_plain(selection: Selection) -> None:
         raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
     if not isinstance(selection.steps, int) or selection.steps < 0:
         raise UsageError(f"steps: got {selection.steps!r}, expected a number of training steps")
+    if not selection.effort > 0:
+        raise UsageError(f"effort: got {selection.effort!r}, expected a number above 0")
 
 
 def _require_device(name: str) -> None:

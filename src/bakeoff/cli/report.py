@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bakeoff.cli.options import explained, listed, results_option, written
+from bakeoff.cli.options import (
+    explained,
+    listed,
+    plugin_option,
+    results_option,
+    show_problems,
+    written,
+)
 
 if TYPE_CHECKING:
     from bakeoff.suites.store import Results
@@ -22,6 +32,8 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 
 
 @click.command()
+@click.argument("benchmarks", metavar="[FILE.json]", required=False,
+                type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
 @results_option
 @click.option("--format", "wanted", type=click.Choice(_FORMATS),
               help="by default what the output's name says, else terminal")  # fmt: skip
@@ -30,18 +42,23 @@ _SUFFIXES = {".md": "markdown", ".html": "html", ".csv": "csv", ".json": "json",
 @listed("--kind", "kinds", "activation, attention, connection")
 @listed("--suite", "suites", "accuracy, gradient, memory, speed")
 @listed("--variant", "variants", "names")
+@plugin_option
 def report(
+    benchmarks: Path | None,
     results: Path,
     wanted: str | None,
     output: Path | None,
     kinds: tuple[str, ...],
     suites: tuple[str, ...],
     variants: tuple[str, ...],
+    plugins: tuple[str, ...],
 ) -> None:
     """Report on stored results: what is right, what it costs, and what failed.
 
     What is wrong is never ranked, and numbers of different environments never stand in one
-    table.
+    table. The HTML page has a card for each variant, of what it says of itself: where a plugin
+    came from a file, name that with --plugin.
+    FILE.json, which pytest-benchmark wrote, is reported on in place of a results file.
     """
     chosen = wanted or (_SUFFIXES.get(output.suffix, "terminal") if output else "terminal")
     if chosen in ("html", "parquet") and output is None:
@@ -49,28 +66,45 @@ def report(
     if chosen in ("svg", "png") and output is None:
         raise click.UsageError(f"--format {chosen} needs a folder: add -o figures")
 
-    from bakeoff.suites.store import open_results
-
-    opened = open_results(results)
     filters = {"kinds": kinds, "suites": suites, "variants": variants}
-    if chosen == "parquet":
-        assert output is not None
-        _write_parquet(opened, filters, output)
-    elif chosen in ("svg", "png"):
-        assert output is not None
-        _draw(opened, filters, chosen, output)
-    else:
-        written(_text(opened, filters, chosen), output)
+    with _opened(benchmarks, results) as opened:
+        if chosen == "parquet":
+            assert output is not None
+            _write_parquet(opened, filters, output)
+        elif chosen in ("svg", "png"):
+            assert output is not None
+            _draw(opened, filters, chosen, output)
+        else:
+            written(_text(opened, filters, chosen, plugins), output)
+
+
+@contextmanager
+def _opened(benchmarks: Path | None, results: Path) -> Iterator[Results]:
+    """The results file, or what pytest-benchmark wrote as one that is gone afterwards."""
+    if benchmarks is None:
+        from bakeoff.suites.store import open_results
+
+        yield open_results(results)
+        return
+    from bakeoff.suites.benchmarks import results_of
+
+    with tempfile.TemporaryDirectory(prefix="bakeoff-") as folder:
+        opened, others = results_of(benchmarks, folder)
+        if others:
+            click.echo(f"Left out: {others} benchmarks that are not of variants.", err=True)
+        yield opened
 
 
 def table_of(results: Path, suite: str) -> str:
     """What the report says of one suite, for a terminal."""
     from bakeoff.suites.store import open_results
 
-    return _text(open_results(results), {"suites": (suite,)}, "terminal")
+    return _text(open_results(results), {"suites": (suite,)}, "terminal", ())
 
 
-def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> str:
+def _text(
+    opened: Results, filters: dict[str, tuple[str, ...]], wanted: str, plugins: tuple[str, ...]
+) -> str:
     if wanted in ("csv", "json"):
         from bakeoff.reports import export
 
@@ -81,9 +115,13 @@ def _text(opened: Results, filters: dict[str, tuple[str, ...]], wanted: str) -> 
 
     contents = contents_of(opened, **filters)
     if wanted == "html":
+        from bakeoff import load
         from bakeoff.reports.page import page
 
-        return page(document(contents, wide=False))  # hovering shows both ends of an interval
+        catalog = load(plugins)
+        show_problems(catalog.problems)
+        # Hovering shows both ends of an interval.
+        return page(document(contents, wide=False, catalog=catalog))
     from bakeoff.reports.text import markdown, terminal
 
     if wanted == "markdown":

@@ -56,6 +56,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--claim", "claims", str, "names of claims, for --suite claims"),
     ("--task", "tasks", str, "tasks of the learning suite"),
     ("--layers", "layers", int, "layers of the models that learn"),
+    ("--model", "models", str, "models of the suite applications: bert, gpt2, vit, …"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -70,7 +71,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; named: learning, claims")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; only where named: "
+        "applications, claims, learning")  # fmt: skip
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
@@ -94,6 +96,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="repeat each race in K new processes")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), metavar="S",
               help="training steps of one run of the learning suite")  # fmt: skip
+@click.option("--effort", type=click.FloatRange(min=0, min_open=True), metavar="X",
+              help="train X times as many steps as usual (applications)")  # fmt: skip
 @click.option(
     "--malloc",
     type=click.Choice(["system", "tuned"]),
@@ -125,6 +129,7 @@ def run(
     draws: int | None,
     launches: int | None,
     steps: int | None,
+    effort: float | None,
     malloc: str,
     shard: str | None,
     workers: int | None,
@@ -156,6 +161,7 @@ def run(
         "launches": launches,
         "draws": draws,
         "steps": steps,
+        "effort": effort,
     }
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
