@@ -45,7 +45,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
-    ("--depth", "depths", int, "layers, of stacks for gradient flow and of models that learn"),
+    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
     (
         "--initialisation",
         "initialisations",
