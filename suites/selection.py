@@ -98,7 +98,6 @@ class Selection:
         scale: How large the experiments of claims are: one of
             :data:`bakeoff.suites.claims.claim.SCALES`.
         tasks: Names of learning tasks.
-        layers: Layers of the models that learn; empty for those that each task states.
         steps: Training steps of one run; 0 for what each task states.
         per_section: Whether, where no variant is named, one of each section of the textbook
             learns for all.
@@ -138,7 +137,6 @@ class Selection:
     claims: tuple[str, ...] = ()
     scale: str = "quick"
     tasks: tuple[str, ...] = ()
-    layers: tuple[int, ...] = ()
     steps: int = 0
     per_section: bool = False
     models: tuple[str, ...] = ()
@@ -253,7 +251,6 @@ _SIZES = (
     "features",
     "threads",
     "depths",
-    "layers",
 )
 
 

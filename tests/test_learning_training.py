@@ -172,7 +172,7 @@ def test_all_seeds_choose_together() -> None:
 
 
 def measured(path: Path, **given: Any) -> pd.DataFrame:
-    given = {"tasks": "digits", "steps": 40, "layers": 2, "seeds": (0, 1), **given}
+    given = {"tasks": "digits", "steps": 40, "depths": 2, "seeds": (0, 1), **given}
     return bakeoff.run("learning", results=path, catalog=CATALOG, **given).to_pandas()
 
 
@@ -274,7 +274,7 @@ def test_a_convolution_stands_beside_attention_on_images() -> None:
     [
         ({"tasks": ("mqr",)}, "no task is called 'mqr'; did you mean mqar?"),
         ({"steps": -1}, "steps: got -1, expected a number of training steps"),
-        ({"layers": (0,)}, "layers: got 0, expected integers of at least 1"),
+        ({"depths": (0,)}, "depths: got 0, expected"),
     ],
 )
 def test_wrong_arguments(given: dict[str, Any], message: str) -> None:

@@ -42,7 +42,7 @@ def cells_of(catalog: Catalog, selection: Selection) -> Iterator[Cell]:
         task = replace(task, steps=selection.steps or task.steps)
         for kind, depths in task.depths.items():
             variants = [variant for variant in chosen if variant.kind == kind]
-            for depth in (selection.layers or depths) if variants else ():
+            for depth in (selection.depths or depths) if variants else ():
                 yield from _compared(catalog, selection, task, kind, variants, Sizes(depth))
 
 

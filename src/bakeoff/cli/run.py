@@ -45,7 +45,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
-    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    ("--depth", "depths", int, "layers, of stacks for gradient flow and of models that learn"),
     (
         "--initialisation",
         "initialisations",
@@ -55,7 +55,6 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--threads", "threads", int, "threads within one operation"),
     ("--claim", "claims", str, "names of claims, for --suite claims"),
     ("--task", "tasks", str, "tasks of the learning suite"),
-    ("--layers", "layers", int, "layers of the models that learn"),
     ("--model", "models", str, "models of the suite applications: bert, gpt2, vit, …"),
 )
 #: Forwards that `--explain` names for one reason.
