@@ -22,6 +22,7 @@ from bakeoff.suites.learning.parts import Part, fast_forward, usual_parts, visib
 from bakeoff.suites.learning.plan import refused
 from bakeoff.suites.learning.task import Task
 from bakeoff.suites.learning.tasks import all_tasks
+from bakeoff.suites.records import Cell
 
 TASKS = all_tasks()
 SIZES = Sizes(depth=1, width=32)
@@ -57,8 +58,9 @@ def trains(model: torch.nn.Module, task: Task) -> None:
 @pytest.mark.parametrize("name", [v.name for v in CATALOG.select(kind="attention")])
 def test_every_attention_trains_or_says_why_not(name: str, task: Task) -> None:
     variant = CATALOG[name]
-    forward = fast_forward(variant, cases_of(variant, task, SIZES))
-    if reason := refused(variant, forward, task, SIZES):
+    cases = cases_of(variant, task, SIZES)
+    cell = Cell("learning", 1, name, fast_forward(variant, cases), cases[0])
+    if reason := refused(cell, variant, task, SIZES):
         assert len(reason) > 10
         return
     if name in NOT_GIVEN:

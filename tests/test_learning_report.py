@@ -149,8 +149,8 @@ def test_degradation_with_depth(tmp_path: Path) -> None:
     scores, losses = (block for block in made if isinstance(block, Grid))
     assert scores.headers == losses.headers == ("learner", "4", "64")
     assert scores.rows == (
-        ("residual:reference", "0.950 ±0.010", "0.970 ±0.010"),
-        ("plain:reference", "0.950 ±0.010", "0.100 ±0.010"),
+        ("residual:reference", "0.95 ±0.01", "0.97 ±0.01"),
+        ("plain:reference", "0.95 ±0.01", "0.10 ±0.01"),
     )
     assert {row[0]: row[1:] for row in losses.rows}["plain:reference"] == ("0.0300", "2.30")
     (figure,) = (block for block in made if isinstance(block, Figure))

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import bakeoff
+from bakeoff.suites.builtin.learning import METRICS
 from bakeoff.suites.learning.controls import CHANCE, CONVOLUTION, LINEAR, MEAN, controls_of
 from bakeoff.suites.learning.models import Sizes, build
 from bakeoff.suites.learning.parts import Part, usual_parts
@@ -133,11 +134,11 @@ class Fake:
 def searched(loss: Callable[[float, int], float], rates: tuple[float, ...]) -> tuple[Any, Any]:
     runs: dict[float, Any] = {}
 
-    def start(rate: float) -> Any:
+    def start(rate: float, seed: int) -> Any:
         runs[rate] = Fake(rate, loss)
         return runs[rate]
 
-    return best_rate(start, rates), runs
+    return best_rate(start, (0,), rates), runs
 
 
 def test_halving_gives_up_the_worse_half() -> None:
@@ -159,6 +160,17 @@ def test_a_slow_start_is_not_held_against_a_rate_for_ever() -> None:
     assert found.rate == 3
 
 
+def test_all_seeds_choose_together() -> None:
+    def start(rate: float, seed: int) -> Any:
+        lucky = rate == 2 and seed == 0
+        return Fake(rate, lambda *_: 0.0 if lucky else 3.0 if rate == 2 else 1.5)
+
+    assert best_rate(start, (0,), (1, 2)).rate == 2
+    found = best_rate(start, (0, 1, 2), (1, 2))
+    assert (found.rate, len(found.runs)) == (1, 3)
+    assert all(run.step == run.steps for run in found.runs)
+
+
 def measured(path: Path, **given: Any) -> pd.DataFrame:
     given = {"tasks": "digits", "steps": 40, "depths": 2, "seeds": (0, 1), **given}
     return bakeoff.run("learning", results=path, catalog=CATALOG, **given).to_pandas()
@@ -168,6 +180,7 @@ def test_the_suite_and_how_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "results.sqlite"
     frame = measured(path, variants="tanh")
     assert set(frame.variant) == {CHANCE, LINEAR, "relu", "tanh"}
+    assert set(frame.metric) <= set(METRICS)  # what is not declared can't be compared
     assert set(frame.status) == {"ok"}
     rows = frame.set_index(["variant", "metric"])
     for name in ("relu", "tanh", LINEAR):
@@ -191,8 +204,8 @@ def test_what_diverges_and_what_refuses_are_rows(
 ) -> None:
     from bakeoff.suites.learning import measuring, search
 
-    def absurd(start: Any) -> Any:
-        return search.best_rate(start, (1e4,))
+    def absurd(start: Any, seeds: Any) -> Any:
+        return search.best_rate(start, seeds, (1e4,))
 
     monkeypatch.setattr(measuring, "best_rate", absurd)
     selection = selection_for(
@@ -261,7 +274,7 @@ def test_a_convolution_stands_beside_attention_on_images() -> None:
     [
         ({"tasks": ("mqr",)}, "no task is called 'mqr'; did you mean mqar?"),
         ({"steps": -1}, "steps: got -1, expected a number of training steps"),
-        ({"depths": (0,)}, "depths: got 0, expected integers of at least 1"),
+        ({"depths": (0,)}, "depths: got 0, expected"),
     ],
 )
 def test_wrong_arguments(given: dict[str, Any], message: str) -> None:

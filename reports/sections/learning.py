@@ -26,10 +26,10 @@ __all__ = ["SECTION"]
 #: More lines than this can't be told apart.
 MOST_LINES = 9
 _LEGEND = (
-    "Scores are means over seeds on test data, ± half of the 95% interval; the learning rate was "
-    "chosen on validation data with a seed of its own. Above the floor: the interval lies above "
-    "that of the best floor (chance, the uniform mean, the linear network). Solved: every run "
-    "reached the target on validation data; steps are those until then. Time is that of one run."
+    "Scores are means over seeds on test data, ± half of the 95% interval, each at the learning "
+    "rate that did best on validation data. Above the floor: the interval lies above that of the "
+    "best floor (chance, the uniform mean, the linear network). Solved: every run reached the "
+    "target on validation data; steps are those until then. Time is the processor's, of one run."
 )
 
 
@@ -118,7 +118,7 @@ def _by_depth(same: Sequence[Comparison]) -> Iterator[Block]:
         return Grid(columns, tuple(rows), title)
 
     yield Text((f"{_score_name(same[0]).capitalize()} by the number of layers.",))
-    scores = {n: [_score(at[n]) if n in at else "-" for at in found] for n in names}
+    scores = {n: [_score(at[n], 2) if n in at else "-" for at in found] for n in names}
     yield grid("Table: score", scores)
     yield Text(("Training loss at the end, by the number of layers.",))
     losses = {n: [_told(at[n], "train_loss") if n in at else "-" for at in found] for n in names}
@@ -152,13 +152,13 @@ def _score_name(one: Comparison) -> str:
     return next((name for metric, name in SCORES.items() if metric in metrics), "score")
 
 
-def _score(learner: Learner) -> str:
+def _score(learner: Learner, digits: int = 3) -> str:
     row = learner.score
     if row is None or row.value is None:
         return refusal.status if (refusal := refusal_of(learner)) else "-"
-    told = f"{row.value:.3f}"
+    told = f"{row.value:.{digits}f}"
     if row.low is not None and row.high is not None:
-        told += f" ±{(row.high - row.low) / 2:.3f}"
+        told += f" ±{(row.high - row.low) / 2:.{digits}f}"
     return told if row.status == "ok" else f"{told} {row.status}"
 
 

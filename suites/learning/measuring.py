@@ -1,4 +1,4 @@
-"""What one cell finds out: a learning rate is searched, several seeds are trained and tested."""
+"""What one cell finds out: every seed is trained at the learning rate that is best for all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from bakeoff.suites.verdicts import brief, status_of
 
 __all__ = ["Run", "measured"]
 
-#: Added to the first seed for the search: what is reported is none of the runs that were chosen by.
-SEARCH = 1000
 TESTED = 2048
 
 
@@ -54,10 +52,6 @@ class _Subject:
     remark: str
     alive: Callable[[], None]
 
-    @property
-    def seeds(self) -> list[int]:
-        return [int(seed) for seed in self.cell.extra["seeds"].split(",")]
-
     def start(self, rate: float, seed: int) -> Training:
         device = self.cell.case.device
         model = build(self.task, self.parts, self.sizes, seed).to(device)
@@ -86,8 +80,8 @@ def _records(cell: Cell, catalog: Catalog, alive: Callable[[], None]) -> Iterato
         sizes = replace(sizes, depth=1)  # a stack of linear layers is one, and starts better
     parts, remark = _parts(cell, catalog, task, sizes)
     subject = _Subject(cell, task, sizes, parts, remark, alive)
-    found = best_rate(lambda rate: subject.start(rate, seeds[0] + SEARCH))
-    runs = [_run(subject, found.rate, seed) for seed in seeds]
+    found = best_rate(subject.start, seeds)
+    runs = [_tested(task, run) for run in found.runs]
     yield from _told(subject, found, runs)
 
 
@@ -97,7 +91,7 @@ def _parts(cell: Cell, catalog: Catalog, task: Task, sizes: Sizes) -> tuple[Part
     if cell.forward == CONTROL:
         return control_parts(cell.variant, cell.case.kind, usual, catalog), ""
     variant = catalog[cell.variant]
-    if reason := refused(variant, cell.forward, task, sizes):
+    if reason := refused(cell, variant, task, sizes):
         raise UnsupportedError(reason)
     shown = visible_options(variant, cell.case) if cell.case.kind == "attention" else {}
     options: dict[str, Any] = {**cell.case.options, **shown}
@@ -115,13 +109,11 @@ def _usual(kind: str, task: Task, catalog: Catalog) -> Parts:
     return usual_parts(catalog)
 
 
-def _run(subject: _Subject, rate: float, seed: int) -> Run:
-    task, run = subject.task, subject.start(rate, seed)
-    run.advance(run.steps)
+def _tested(task: Task, run: Training) -> Run:
     if run.diverged:
-        return Run(seed, task.chance(seed), run)
-    tested = task.make("test", TESTED, seed).to(run.device)
-    return Run(seed, evaluated(run.model, task, tested)[1], run)
+        return Run(run.seed, task.chance(run.seed), run)
+    tested = task.make("test", TESTED, run.seed).to(run.device)
+    return Run(run.seed, evaluated(run.model, task, tested)[1], run)
 
 
 def _told(subject: _Subject, found: Found, runs: Sequence[Run]) -> Iterator[Record]:
@@ -146,7 +138,8 @@ def _told(subject: _Subject, found: Found, runs: Sequence[Run]) -> Iterator[Reco
         text = " ".join(f"{step}:{loss:.4g}" for step, loss in curve)
         losses = [getattr(run.curve[-1], name) for run in trained if run.curve]
         if losses:
-            yield _record(cell, f"{name}_loss", mean(losses), "nats", reason=text)
+            unit = "" if task.answers == "number" else "nats"
+            yield _record(cell, f"{name}_loss", mean(losses), unit, reason=text)
     yield Record(cell, "learning_rate", found.rate, n=len(found.losses), reason=found.remark)
     yield _record(cell, "train_time", mean([run.seconds for run in trained]), "s")
     parameters = sum(p.numel() for p in trained[0].model.parameters())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from bakeoff.registry.catalog import Catalog
-from bakeoff.registry.shapes import Case
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.learning.controls import CEILINGS, ROLES, controls_of
 from bakeoff.suites.learning.models import Sizes, cases_of
@@ -57,32 +58,24 @@ def _compared(
     if selection.per_section and not selection.variants:
         variants = _representatives(variants, task, sizes)
     ceiling = catalog[CEILINGS[kind]]
-    for device in selection.devices:
-        for threads in selection.threads:
-
-            def placed(case: Case, device: str = device, threads: int = threads) -> Case:
-                seed = selection.seeds[0]
-                return replace(case, device=device, threads=threads, seed=seed)
-
-            extra = {
-                "task": task.name,
-                "depth": sizes.depth,
-                "steps": task.steps,
-                "seeds": ",".join(map(str, selection.seeds)),
-            }
-            usual = placed(cases_of(ceiling, task, sizes)[0])
-            for control in controls_of(task, kind):
-                role = {**extra, "role": ROLES[control]}
-                yield Cell(NAME, VERSION, control, CONTROL, replace(usual, options={}), role)
-            for variant in dict.fromkeys([ceiling.name, *(v.name for v in variants)]):
-                own = catalog[variant]
-                role = {**extra, "role": "ceiling" if own is ceiling else "variant"}
-                for options in sweep(own, selection):
-                    calls = cases_of(own, task, sizes)
-                    cases = [placed(replace(case, options=options)) for case in calls]
-                    forwards = [f for f in own.forwards if f in selection.forwards]
-                    for forward in forwards or [fast_forward(own, cases)]:
-                        yield Cell(NAME, VERSION, variant, forward, cases[0], role)
+    extra = {
+        "task": task.name,
+        "depth": sizes.depth,
+        "steps": task.steps,
+        "seeds": ",".join(map(str, selection.seeds)),
+    }
+    for device, threads in itertools.product(selection.devices, selection.threads):
+        place = partial(replace, device=device, threads=threads, seed=selection.seeds[0])
+        usual = place(cases_of(ceiling, task, sizes)[0], options={})
+        for control in controls_of(task, kind):
+            yield Cell(NAME, VERSION, control, CONTROL, usual, {**extra, "role": ROLES[control]})
+        for variant in {own.name: own for own in (ceiling, *variants)}.values():
+            role = {**extra, "role": "ceiling" if variant.name == ceiling.name else "variant"}
+            for options in sweep(variant, selection):
+                cases = [place(c, options=options) for c in cases_of(variant, task, sizes)]
+                forwards = [f for f in variant.forwards if f in selection.forwards]
+                for forward in forwards or [fast_forward(variant, cases)]:
+                    yield Cell(NAME, VERSION, variant.name, forward, cases[0], role)
 
 
 def _representatives(variants: list[Variant], task: Task, sizes: Sizes) -> list[Variant]:
@@ -98,9 +91,10 @@ def _representatives(variants: list[Variant], task: Task, sizes: Sizes) -> list[
     return [min(group, key=rank) for group in sections.values()]
 
 
-def refused(variant: Variant, forward: str, task: Task, sizes: Sizes) -> str | None:
-    """Why the variant can't stand in the task's model; None where it can."""
+def refused(cell: Cell, variant: Variant, task: Task, sizes: Sizes) -> str | None:
+    """Why the variant can't stand in the model of its cell; None where it can."""
     for case in cases_of(variant, task, sizes):
-        if reason := why_not(variant, forward, case):
+        own = replace(case, options=cell.case.options, device=cell.case.device)
+        if reason := why_not(variant, cell.forward, own):
             return f"{case.pattern}: {reason}" if task.model == "encoder_decoder" else reason
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from bakeoff.suites.learning.training import Training
 
@@ -23,10 +24,13 @@ class Found:
 
     Args:
         rate: The learning rate.
-        losses: The last validation loss of each rate that was tried, infinite where it diverged.
+        runs: Its runs, one a seed, come to their end.
+        losses: The last validation loss of each rate that was tried, over seeds; infinite where a
+            run diverged.
     """
 
     rate: float
+    runs: tuple[Training, ...]
     losses: dict[float, float]
 
     @property
@@ -37,23 +41,30 @@ class Found:
         return f"of {tried}" + (", at the edge: a better one may lie beyond" if at_edge else "")
 
 
-def best_rate(start: Callable[[float], Training], rates: Sequence[float] = RATES) -> Found:
-    """The learning rate with the least validation loss, by successive halving.
+def best_rate(
+    start: Callable[[float, int], Training], seeds: Sequence[int], rates: Sequence[float] = RATES
+) -> Found:
+    """The learning rate with the least mean validation loss over seeds, by successive halving.
 
-    All rates train for half of the steps; the better half of them, by validation loss, goes on for
-    twice as long, to the end (Jamieson and Talwalkar, 2016, figure 1). Runs go on from where they
-    paused, on the schedule of the whole run.
+    All rates train for half of the steps; the better half of them goes on for twice as long, to
+    the end (Jamieson and Talwalkar, 2016, figure 1). Runs go on from where they paused, on the
+    schedule of the whole run.
 
     Args:
-        start: Makes the run of a learning rate; its seed should be none of those reported.
+        start: Makes the run of a learning rate and a seed.
+        seeds: Every rate is tried with each: a rate that one seed likes may fail with the next.
         rates: What is tried.
     """
-    runs = {rate: start(rate) for rate in rates}
+    runs = {rate: tuple(start(rate, seed) for seed in seeds) for rate in rates}
     left, share = list(rates), FIRST
-    while len(left) > 1 and share <= 1:
-        for rate in left:
-            runs[rate].advance(round(share * runs[rate].steps))
+    while share <= 1:
+        for run in (run for rate in left for run in runs[rate]):
+            run.advance(round(share * run.steps))
         # Rates of equal loss, as several that diverged, keep their order: the smaller is safer.
-        left = sorted(left, key=lambda rate: (runs[rate].validation, rate))
+        left = sorted(left, key=lambda rate: (_loss(runs[rate]), rate))
         left, share = left[: math.ceil(len(left) / 2)], 2 * share
-    return Found(left[0], {rate: run.validation for rate, run in runs.items()})
+    return Found(left[0], runs[left[0]], {rate: _loss(own) for rate, own in runs.items()})
+
+
+def _loss(runs: Sequence[Training]) -> float:
+    return fmean(run.validation for run in runs)
