@@ -36,7 +36,9 @@ FLOAT = torch.float64
 
 
 def normal(seed: int, *sizes: int) -> torch.Tensor:
-    return torch.randn(*sizes, generator=torch.Generator().manual_seed(seed), dtype=FLOAT)
+    """Data, from another stream than weights of the same seed: they would be equal numbers."""
+    generator = torch.Generator().manual_seed(2**31 + seed)
+    return torch.randn(*sizes, generator=generator, dtype=FLOAT)
 
 
 def activation(catalog: Catalog, name: str) -> Activation:

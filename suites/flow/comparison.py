@@ -42,7 +42,7 @@ def activation_records(
         activation_sample(variant, cell.case, depth, initialisation, seed, curve, steps)
         for seed in seeds
     ]
-    remarks = {"dead_fraction_trained": f"after {STEPS} steps of Adam"}
+    remarks = {"dead_fraction_trained": f"after {STEPS} steps of sign descent"}
     theory = variances(curve, initialisation, depth) if curve else []
     if curve and math.isfinite(theory[-1]):
         samples = [_against(theory[-1], sample) for sample in samples]
