@@ -37,7 +37,7 @@ def ratios(stacks: Sequence[Stacked]) -> dict[str, Any]:
         "scale": _LOG,
         "axis": {"title": "gradient at the first layer ÷ at the last", **_POWERS},
     }
-    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    rule = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
     tooltip = [{"field": "name", "title": "variant"}, {"field": "told", "title": "ratio"}]
     return {
         "$schema": _SCHEMA,
@@ -46,7 +46,7 @@ def ratios(stacks: Sequence[Stacked]) -> dict[str, Any]:
         "autosize": {"type": "fit-x", "contains": "padding"},
         "data": {"values": values},
         "layer": [
-            {"mark": {"type": "rule", "color": "#888"}, "encoding": {"y": y, **ends}},
+            {"mark": {"type": "rule", "color": "#888"}, "encoding": rule},
             {
                 "mark": {"type": "point", "filled": True, "size": 50},
                 "encoding": {"y": y, "x": x, "tooltip": tooltip},

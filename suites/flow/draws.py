@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -105,10 +105,8 @@ def attention_sample(variant: Attention, case: Case, depth: int, skip: bool, see
         profiles["rank_residual"] = _each(states.outputs, rank_residual)
         if variant.declared("row_stochastic"):
             inputs = (x, *states.outputs[:-1])
-            weights = [
-                attention_weights(layer, of) for layer, of in zip(stack.layers, inputs, strict=True)
-            ]
-            profiles["attention_entropy"] = _each(tuple(weights), attention_entropy)
+            weights = (attention_weights(stack.layer(i), of) for i, of in enumerate(inputs))
+            profiles["attention_entropy"] = _each(weights, attention_entropy)
         small = replace(shape, **SMALL, batch=1, grid=SMALL_GRID if shape.grid else None)
         tiny = AttentionStack(variant, depth, small, generator, **settings)
         values |= _spectrum(tiny, _normal(seed, small.q_len, small.heads * small.head_dim))
@@ -141,7 +139,7 @@ def reach_sample(variant: Attention, case: Case, lengths: tuple[int, ...], seed:
         with _drawing(seed) as generator:
             layer = AttentionStack(
                 variant, 1, sized, generator, causal=case.causal, options=case.options
-            ).layers[0]
+            ).layer(0)
             q, k, v = (
                 _normal(seed + i, sized.batch, heads, n, size).requires_grad_()
                 for i, (heads, size) in enumerate(
@@ -199,7 +197,7 @@ def _second_moment(h: torch.Tensor) -> float:
     return float(h.square().mean())
 
 
-def _each(tensors: tuple[torch.Tensor, ...], of: Any) -> list[float]:
+def _each(tensors: Iterable[torch.Tensor], of: Callable[[torch.Tensor], float]) -> list[float]:
     return [of(tensor.detach()) for tensor in tensors]
 
 

@@ -149,6 +149,12 @@ class AttentionStack(Stack):
         )
         self.double()
 
+    def layer(self, index: int) -> AttentionLayer:
+        """One of its layers, the first is 0."""
+        found = self.layers[index]
+        assert isinstance(found, AttentionLayer)
+        return found
+
     def states(self, x: torch.Tensor) -> States:
         """Run it and keep what each layer puts out."""
         outputs: list[torch.Tensor] = []

@@ -39,5 +39,5 @@ def trained(
         gradients = torch.autograd.grad(F.mse_loss(stack(x), target), parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter -= learning_rate * gradient.sign()
+                parameter.add_(gradient.sign(), alpha=-learning_rate)
     return stack
