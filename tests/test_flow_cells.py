@@ -81,7 +81,7 @@ def test_results_repeat_and_seeds_differ(catalog: Catalog) -> None:
 
 def test_a_runaway_is_told_and_not_a_gap(catalog: Catalog) -> None:
     metadata = Metadata(
-        title="Cube", summary="Runs away.", formula="x^3", strengths=(), weaknesses=(),
+        title="Cube", summary="Runs away.", formula="x^3", strengths="odd", weaknesses="runs away",
         use_when="Never.", tags="hidden_layer",
     )  # fmt: skip
     cube = Activation("cube", forwards={"reference": lambda x: 100 * x**3}, metadata=metadata)
@@ -129,8 +129,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_section(results: Path) -> None:
-    with bakeoff.open_results(results) as opened:
-        text = terminal(document(contents_of(opened), wide=False), 80)
+    contents = contents_of(bakeoff.open_results(results))
+    text = terminal(document(contents, wide=False), 80)
     for heading in (
         "Gradient flow with depth",
         "Initialisation of activations",

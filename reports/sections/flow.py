@@ -21,7 +21,7 @@ _LEGEND = (
     "gradient at the first layer ÷ at the last, 1 where it arrives undiminished; for activations "
     "at pre-activations, for others at what layers put out. Per layer: its root over the layers "
     "between. JJᵀ: mean and variance of the squared singular values of the Jacobian of the whole "
-    "stack. The results hold intervals, and every layer."
+    "stack. >f64: a value left float64. The results hold intervals, and every layer."
 )
 _ACTIVATIONS = (
     "χ: the growth of the squared gradient's norm for each layer, measured and by mean-field "
@@ -43,7 +43,7 @@ _REACH = (
 _BOTH = {"ratio": "grad_norm_ratio", "per\nlayer": "per_layer"}
 _JACOBIAN = {"JJᵀ\nmean": "jacobian_mean", "JJᵀ\nvariance": "jacobian_variance"}
 _OF_ACTIVATIONS = {
-    **_BOTH,
+    "ratio": "grad_norm_ratio",
     "χ": "chi",
     "χ\ntheory": "chi_theory",
     "q ÷\ntheory": "q_map_ratio",
