@@ -13,7 +13,7 @@ __all__ = ["by_layer", "ratios"]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _ROW_PIXELS = 17
 _LOG = {"type": "log", "nice": False, "padding": 12}
-_POWERS = {"format": ".0e", "tickCount": 6}
+_POWERS = {"format": "~g", "tickCount": 6}
 
 
 def ratios(stacks: Sequence[Stacked]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def by_layer(stacks: Sequence[Stacked]) -> dict[str, Any]:
                 for layer, norm in enumerate(norms, start=1)
                 if norm
             ]
-    x = {"field": "layer", "type": "quantitative", "axis": {"format": "d"}}
+    x = {"field": "layer", "type": "quantitative", "axis": {"format": "d", "tickMinStep": 1}}
     y = {
         "field": "value",
         "type": "quantitative",
