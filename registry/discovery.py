@@ -23,7 +23,7 @@ from bakeoff.registry.variants import Variant
 __all__ = ["BUILT_IN", "discover"]
 
 #: Packages that are walked for plugin modules. They load as anyone's plugins do.
-BUILT_IN = ("bakeoff.plugins", "bakeoff.suites.builtin")
+BUILT_IN = ("bakeoff.plugins", "bakeoff.suites.builtin", "bakeoff.suites.claims.textbook")
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("bakeoff_"))
 
 

@@ -54,6 +54,7 @@ TAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "mobile",
             "very_deep",
         ),
+        "where it comes from": ("peer",),  # an adapter to another library
     }
 )
 

@@ -171,6 +171,9 @@ class Case:
 
 def _require_positive(shape: Any, name: str) -> None:
     value = getattr(shape, name)
+    # While torch exports a model a size may be a symbol, which is no int; torch guards it.
+    if type(value).__name__ == "SymInt":
+        return
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(
             f"{type(shape).__name__}: {name} must be an integer of at least 1, got {value!r}"

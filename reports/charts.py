@@ -1,4 +1,7 @@
-"""Tables as Vega-Lite charts, plain dicts: lines over N, or dots where there are few lengths."""
+"""Tables as Vega-Lite charts, plain dicts: lines over N, or dots where there are few lengths.
+
+Nothing is told by colour alone: lines and lengths have shapes too, and hovering names every mark.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bakeoff.reports.tables import Table
+from bakeoff.reports.tables import Table, leaders
 from bakeoff.reports.units import human, interval
 
-__all__ = ["chart"]
+__all__ = ["SCALED", "chart"]
 
-#: More lines than this can't be told apart.
-_MOST_LINES = 12
+#: More lines than this can't be told apart: the others are grey.
+_MOST_LINES = 8
 #: Fewer lengths than this make no line.
 _LEAST_LENGTHS = 3
 _ROW_PIXELS = 17
@@ -20,7 +23,7 @@ _ROW_PIXELS = 17
 
 def chart(table: Table) -> dict[str, Any]:
     """The chart of a table, without its data's looks: the page brings colours and fonts."""
-    lines = len(table.rivals) <= _MOST_LINES and len(table.lengths) >= _LEAST_LENGTHS
+    lines = len(table.lengths) >= _LEAST_LENGTHS
     marks = _lines(table) if lines else _dots(table)
     size = {"height": 300} if lines else {"height": {"step": _ROW_PIXELS}}
     return {
@@ -37,17 +40,23 @@ def _values(table: Table) -> list[dict[str, Any]]:
     rows = []
     for rival, length, entry, value in table.measured():
         low, high = (value if end is None else end for end in (entry.low, entry.high))
-        told = human(value, table.unit)
-        if entry.low is not None and entry.high is not None and entry.difference != "baseline":
-            told += f" ({interval(low, high, table.unit)})"
-        shown = {"rival": rival, "N": length, "value": value, "low": low, "high": high}
-        rows.append({**shown, "told": told, "says": entry.difference})
+        known = entry.low is not None and entry.high is not None
+        known = known and entry.difference != "baseline"
+        told = {
+            "told": human(value, table.unit),
+            "interval": interval(low, high, table.unit) if known else "-",
+            "n": entry.n,
+            "says": entry.difference or "-",
+        }
+        rows.append({"rival": rival, "N": length, "value": value, "low": low, "high": high, **told})
     return rows
 
 
 def _lines(table: Table) -> list[dict[str, Any]]:
+    """A line for each; of many, all but the leaders are grey, and the nearest is named."""
     # By name and not by rank, so that a rival keeps its colour from case to case.
-    colour = {**_field("rival", "nominal", sorted(table.rivals)), "legend": {"title": None}}
+    named = sorted(_leading(table))
+    colour = {**_field("rival", "nominal", named), "legend": {"title": None}}
     x = {
         "field": "N",
         "type": "quantitative",
@@ -55,13 +64,50 @@ def _lines(table: Table) -> list[dict[str, Any]]:
         "axis": {"values": list(table.lengths), "format": "d", "title": "length N"},
     }
     y = {**_value_axis(table), "scale": _scale(table)}
-    shape = {**colour, "legend": None}  # one legend for both
+    ours = [{"filter": {"field": "rival", "oneOf": named}}]
     line = {
+        "transform": ours,
         "mark": {"type": "line", "strokeWidth": 1.5, "point": {"filled": True, "size": 55}},
-        "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": _tooltip()},
+        "encoding": {"x": x, "y": y, "color": colour, "shape": colour, "tooltip": _tooltip()},
     }
-    rule = {"mark": {"type": "rule", "color": "#888"}, "encoding": {"x": x, **_ends("y")}}
-    return [rule, line]
+    rule = {
+        "transform": ours,
+        "mark": {"type": "rule", "color": "#888"},
+        "encoding": {"x": x, **_ends("y")},
+    }
+    if len(named) == len(table.rivals):
+        return [rule, line]
+    return [*_grey(x, y, named), rule, line]
+
+
+def _grey(x: dict[str, Any], y: dict[str, Any], named: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines of all others, and in full strength the one that is pointed at."""
+    rest = {"filter": {"not": {"field": "rival", "oneOf": list(named)}}}
+    base = {"x": x, "y": y, "detail": {"field": "rival", "type": "nominal"}}
+    lines = {
+        "transform": [rest],
+        "mark": {"type": "line", "color": "#888", "strokeWidth": 1},
+        "encoding": {**base, "opacity": {"condition": {"param": "near", "empty": False, "value": 1},
+                                         "value": 0.3}},
+    }  # fmt: skip
+    point = {"type": "point", "on": "pointerover", "nearest": True, "fields": ["rival"]}
+    marks = {
+        "transform": [rest],
+        "params": [{"name": "near", "select": {**point, "clear": "pointerout"}}],
+        "mark": {"type": "point", "color": "#888", "size": 20, "filled": True},
+        "encoding": {**base, "tooltip": _tooltip()},
+    }
+    return [lines, marks]
+
+
+def _leading(table: Table) -> list[str]:
+    """The rivals with a colour: all where they are few, else the baseline and who leads."""
+    if len(table.rivals) <= _MOST_LINES:
+        return list(table.rivals)
+    first = [found.first for n in table.lengths if (found := leaders(table, n))]
+    baseline = [table.baseline] if table.baseline in table.rivals else []
+    # Rivals are ranked: those that lead at the largest length fill up what is left.
+    return list(dict.fromkeys([*baseline, *first, *table.rivals]))[:_MOST_LINES]
 
 
 def _dots(table: Table) -> list[dict[str, Any]]:
@@ -78,7 +124,7 @@ def _dots(table: Table) -> list[dict[str, Any]]:
     rule = {"mark": "rule", "encoding": {"y": y, "color": colour, **_ends("x")}}
     point = {
         "mark": {"type": "point", "filled": True, "size": 50},
-        "encoding": {"y": y, "x": x, "color": colour, "tooltip": _tooltip()},
+        "encoding": {"y": y, "x": x, "color": colour, "shape": colour, "tooltip": _tooltip()},
     }
     return [rule, point]
 
@@ -113,8 +159,8 @@ def _value_axis(table: Table) -> dict[str, Any]:
         title, numbers = f"time ÷ {table.baseline}", "format(datum.value, '.3~g')"
     else:
         title = table.metric.replace("_", " ")
-        numbers = _SCALED.get(table.unit, "format(datum.value, '.3~s')")
-        title += f" ({table.unit})" if table.unit and table.unit not in _SCALED else ""
+        numbers = SCALED.get(table.unit, "format(datum.value, '.3~s')")
+        title += f" ({table.unit})" if table.unit and table.unit not in SCALED else ""
     axis = {"title": title, "labelExpr": numbers, "tickCount": 6, "labelSeparation": 8}
     if table.baseline:
         axis["values"] = _round_numbers([value for _, _, _, value in table.measured()])
@@ -128,7 +174,7 @@ def _round_numbers(values: Sequence[float]) -> list[float]:
 
 
 #: Axis labels in units that people read.
-_SCALED = {
+SCALED = {
     "bytes": "datum.value >= 1073741824 ? format(datum.value / 1073741824, '.3~g') + ' GiB' : "
     "datum.value >= 1048576 ? format(datum.value / 1048576, '.3~g') + ' MiB' : "
     "datum.value >= 1024 ? format(datum.value / 1024, '.3~g') + ' KiB' : datum.value + ' B'",
@@ -155,5 +201,7 @@ def _tooltip() -> list[dict[str, Any]]:
         {"field": "rival", "title": "forward"},
         {"field": "N"},
         {"field": "told", "title": "value"},
+        {"field": "interval", "title": "95% interval"},
+        {"field": "n"},
         {"field": "says", "title": "to the baseline"},
     ]

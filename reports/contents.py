@@ -64,6 +64,7 @@ class Kind:
         unsupported: The rows of what a variant says that it can't do.
         pictures: Who attends to whom.
         wrong: Labels that are not ranked, with what is wrong.
+        rows: Every row, but those of sections.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Kind:
     unsupported: list[Row]
     pictures: list[Picture]
     wrong: Mapping[str, str]
+    rows: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def _kind(name: str, rows: Sequence[Row], wrong: Mapping[str, str]) -> Kind:
         [row for row in rows if row.status == "unsupported"],
         pictures_of(rows),
         {label: reason for label, reason in wrong.items() if label in labels},
+        rows,
     )
 
 

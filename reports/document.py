@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from bakeoff.reports.allocators import Differing, is_tuned
-from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Maps, Text, names_of
+from bakeoff.reports.blocks import (
+    Block,
+    Cards,
+    Code,
+    Grid,
+    Heading,
+    Items,
+    Maps,
+    OnPage,
+    Text,
+    Told,
+    names_of,
+)
+from bakeoff.reports.cards import cards_of
+from bakeoff.reports.checks import matrix
 from bakeoff.reports.contents import Contents, Kind, Place
 from bakeoff.reports.failures import failures_of, refusals_of
+from bakeoff.reports.growth_charts import growth_figures
 from bakeoff.reports.measured import measured
 from bakeoff.reports.overview import overview
+from bakeoff.reports.rows import Row
 from bakeoff.reports.scaling import Scaling
 from bakeoff.reports.units import number
 from bakeoff.reports.verdicts import Verdict
-from bakeoff.reports.words import describe, plural, varying
+from bakeoff.reports.words import describe, facets, plural, varying
+
+if TYPE_CHECKING:
+    from bakeoff.registry.catalog import Catalog
 
 __all__ = ["document", "environment_of"]
 
@@ -40,12 +60,13 @@ _GROWTH = (
 )
 
 
-def document(contents: Contents, *, wide: bool) -> Iterator[Block]:
+def document(contents: Contents, *, wide: bool, catalog: Catalog | None = None) -> Iterator[Block]:
     """The blocks of a report.
 
     Args:
         contents: What it says.
         wide: Whether there is room for both ends of an interval.
+        catalog: The variants as they are now, for a card of each; None for a report without cards.
     """
     yield Heading(1, "bakeoff report")
     source = (f"{plural(contents.records, 'record')} from ", Code(contents.source), ".")
@@ -61,7 +82,7 @@ def document(contents: Contents, *, wide: bool) -> Iterator[Block]:
     for i, place in enumerate(contents.places, start=1):
         if len(contents.places) > 1:
             yield Heading(2, f"Environment {i} of {len(contents.places)}")
-        yield from _place(place, wide)
+        yield from _place(place, wide, catalog)
 
 
 def _allocators(found: Sequence[Differing]) -> Iterator[Block]:
@@ -114,7 +135,7 @@ def when(place: Place) -> str:
     return f"{began} to {ended[11:] if began[:10] == ended[:10] else ended} UTC"
 
 
-def _place(place: Place, wide: bool) -> Iterator[Block]:
+def _place(place: Place, wide: bool, catalog: Catalog | None) -> Iterator[Block]:
     pairs = environment_of(place)
     yield Text(tuple(piece for n, v in pairs for piece in (f"{n} ", Code(v), "; "))[:-1])
     if place.ceilings:
@@ -126,11 +147,13 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
     if place.kinds:
         yield Heading(2, "Overview")
     for kind in place.kinds:
-        yield Heading(3, f"{kind.name.capitalize()}: {counts(kind.verdicts)}")
+        name = f"{kind.name.capitalize()}: {counts(kind.verdicts)}"
+        yield Heading(3, name, {"kind": kind.name})
         yield from overview(kind, ranked=not is_tuned(place.description))
     for kind in place.kinds:
-        yield Heading(2, kind.name.capitalize())
+        yield Heading(2, kind.name.capitalize(), {"kind": kind.name})
         yield from _verdicts(kind.verdicts, kind)
+        yield from matrix(kind)
         yield from _maps(kind)
         yield from measured("Speed", kind.speed, wide)
         yield from measured("Memory", kind.memory, wide)
@@ -140,6 +163,22 @@ def _place(place: Place, wide: bool) -> Iterator[Block]:
     for section, rows in place.sections:
         yield Heading(2, section.title)
         yield from section.blocks(rows, place.wrong)
+    if catalog is not None:
+        yield from _cards(place, catalog)
+
+
+def _cards(place: Place, catalog: Catalog) -> Iterator[Block]:
+    yield Heading(2, "Variants")
+    yield Text(("A card for each: what it says of itself, and everything measured of it.",))
+    kinds = {kind.name: kind for kind in place.kinds}
+    rows: dict[str, list[Row]] = {name: list(kind.rows) for name, kind in kinds.items()}
+    for row in (row for _, own in place.sections for row in own):
+        rows.setdefault(str(row.axes["kind"]), []).append(row)
+    for name in sorted(rows):
+        kind = kinds.get(name)
+        verdicts, checks = (kind.verdicts, kind.checks) if kind else ([], {})
+        yield Heading(3, f"{name.capitalize()} variants", {"kind": name})
+        yield Cards(tuple(cards_of(rows[name], verdicts, checks, catalog)))
 
 
 def counts(verdicts: Iterable[Verdict]) -> str:
@@ -167,21 +206,35 @@ def _verdicts(verdicts: Sequence[Verdict], kind: Kind) -> Iterator[Block]:
             "definition to compare with.",
         )
     )
-    headers = ("forward", "verdict", *(f"error\n{_SHORT.get(d, d)}" for d in dtypes))
+    headers = ("forward", "verdict", *map(_error, dtypes))
     yield Grid(
         (*headers, "grad\nerror", "grad\ncheck", "checks\nfailed"),
         tuple(
             (
                 Code(v.label),
-                v.verdict,
-                *(number(v.errors[d]) if d in v.errors else "-" for d in dtypes),
-                number(max(v.gradients.values())) if v.gradients else "-",
+                Told(
+                    v.verdict,
+                    value=float(VERDICTS.index(v.verdict)),
+                    tip=v.reason,
+                    status=v.verdict,
+                ),
+                *(_number(v.errors.get(d)) for d in dtypes),
+                _number(max(v.gradients.values(), default=None)),
                 v.gradcheck or "-",
                 _failed_checks(kind, v.label),
             )
             for v in ordered(verdicts)
         ),
+        facets={_error(dtype): {"dtype": dtype} for dtype in dtypes},
     )
+
+
+def _error(dtype: str) -> str:
+    return f"error\n{_SHORT.get(dtype, dtype)}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else Told(number(value), value=value)
 
 
 def _failed_checks(kind: Kind, label: str) -> str:
@@ -209,14 +262,31 @@ def _scaling(found: Sequence[Scaling]) -> Iterator[Block]:
     axes = varying(scaling.fixed for scaling in found)
     for scaling in found:
         if told := describe(scaling.fixed, axes):
-            yield Heading(4, told)
+            yield Heading(4, told, facets(scaling.fixed))
         yield Text(("Held fixed: " + describe(scaling.fixed) + ".",))
         yield Grid(
             ("forward", *scaling.columns),
-            tuple((Code(rival), *texts) for rival, texts in scaling.rows.items()),
+            tuple(
+                (
+                    Code(rival),
+                    *(
+                        _growth(scaling, rival, *pair)
+                        for pair in zip(scaling.columns, texts, strict=True)
+                    ),
+                )
+                for rival, texts in scaling.rows.items()
+            ),
+            "Table: how costs grow",
         )
+        if figures := tuple(growth_figures(scaling)):
+            yield OnPage(figures)
         if scaling.unranked:
             yield Text(("Left out, wrong: ", *names_of(scaling.unranked), "."))
+
+
+def _growth(scaling: Scaling, rival: str, column: str, text: str) -> str:
+    row = scaling.found.get((rival, column))
+    return Told(text, value=row.value, tip=row.reason) if row else text
 
 
 def _failures(kind: Kind) -> Iterator[Block]:

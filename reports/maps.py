@@ -10,7 +10,7 @@ from itertools import groupby
 
 from bakeoff.reports.rows import Row
 
-__all__ = ["METRIC", "Picture", "figure", "pictures_of", "shaded"]
+__all__ = ["METRIC", "Picture", "anchor_of", "figure", "map_markup", "pictures_of", "shaded"]
 
 #: The metric whose remark holds the map.
 METRIC = "attended_share"
@@ -68,15 +68,29 @@ def shaded(rows: Sequence[str]) -> Iterator[str]:
         yield "".join(_SHADES[int(digit)] * 2 for digit in row).rstrip()
 
 
+def anchor_of(picture: Picture) -> str:
+    """By which a map is drawn once more elsewhere on a page."""
+    return re.sub(r"\s+", "-", f"map-{picture.variant}-{picture.pattern}")
+
+
 def figure(variant: str, pictures: Iterable[Picture]) -> str:
     """The maps of a variant side by side, as HTML."""
-    drawn = "".join(
-        f'<div class="map">{_svg(p)}<span>{html.escape(p.told)}</span></div>' for p in pictures
-    )
-    return f"<figure><figcaption><code>{html.escape(variant)}</code></figcaption>{drawn}</figure>"
+    drawn = "".join(map_markup(p, _paths(p, anchor_of(p))) for p in pictures)
+    name = html.escape(variant)
+    caption = f"<figcaption><code>{name}</code></figcaption>"
+    return f'<figure data-variant="{name}">{caption}{drawn}</figure>'
 
 
-def _svg(picture: Picture) -> str:
+def map_markup(picture: Picture, inside: str = "") -> str:
+    """A map with these paths, by default those that stand elsewhere on the page."""
+    inside = inside or f'<use href="#{html.escape(anchor_of(picture))}"/>'
+    size = f"{max(map(len, picture.rows))} {len(picture.rows)}"
+    told = html.escape(f"{picture.variant}, {picture.told}")
+    drawn = f'<svg viewBox="0 0 {size}" role="img" aria-label="{told}">{inside}</svg>'
+    return f'<div class="map">{drawn}<span>{html.escape(picture.told)}</span></div>'
+
+
+def _paths(picture: Picture, anchor: str) -> str:
     """A stroke for each run of equal pairs of a row, and a path for each depth."""
     strokes: dict[str, list[str]] = {}
     for y, row in enumerate(picture.rows):
@@ -89,6 +103,4 @@ def _svg(picture: Picture) -> str:
     paths = "".join(
         f'<path d="{"".join(runs)}" opacity=".{digit}"/>' for digit, runs in sorted(strokes.items())
     )
-    size = f"{max(map(len, picture.rows))} {len(picture.rows)}"
-    told = html.escape(f"{picture.variant}, {picture.told}")
-    return f'<svg viewBox="0 0 {size}" role="img" aria-label="{told}">{paths}</svg>'
+    return f'<g id="{html.escape(anchor)}">{paths}</g>'

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bakeoff.reports.blocks import Block, Chart, Code, Grid, Heading, Text, names_of
+from bakeoff.reports.blocks import Block, Chart, Code, Grid, Heading, Text, Told, names_of
 from bakeoff.reports.tables import Entry, Table
 from bakeoff.reports.units import human, interval, number, spread
-from bakeoff.reports.words import describe, varying
+from bakeoff.reports.words import describe, facets, varying
 
-__all__ = ["caption", "measured", "value_of"]
+__all__ = ["caption", "measured", "tip", "value_of"]
 
 METRICS = {
     "ratio": "Ratio",
@@ -33,7 +33,8 @@ def measured(title: str, tables: Sequence[Table], wide: bool) -> Iterator[Block]
         if key != case:
             case = key
             told = describe(table.fixed, axes)
-            yield Heading(3, f"{title}: {told}" if told else title)
+            name = f"{title}: {told}" if told else title
+            yield Heading(3, name, facets(table.fixed))
             yield Text(("Held fixed: " + describe(key) + ".",))
         yield Text(tuple(caption(table)))
         if table.metric != "time":  # what a ratio shows better
@@ -84,7 +85,19 @@ def cell(table: Table, rival: str, length: int, *, wide: bool) -> str:
     entry = table.entries.get((rival, length))
     if entry is None:
         return "-"
-    return entry.status if entry.value is None else value_of(entry, table, wide=wide)
+    return Told(value_of(entry, table, wide=wide), value=entry.value, tip=tip(entry, table.unit))
+
+
+def tip(entry: Entry, unit: str) -> str:
+    """All that is known of an entry: value, interval, samples and remark, or why there is none."""
+    if entry.value is None:
+        return f"{entry.status}: {entry.reason}" if entry.reason else entry.status
+    told = human(entry.value, unit)
+    if entry.low is not None and entry.high is not None:
+        told += f" (95% interval {interval(entry.low, entry.high, unit)})"
+    if entry.n is not None:
+        told += f", n = {entry.n}"
+    return f"{told}, {entry.difference}" if entry.difference else told
 
 
 def value_of(entry: Entry, table: Table, *, wide: bool) -> str:

@@ -30,12 +30,14 @@ class Scaling:
         fixed: The axes that are the same for all.
         columns: Headers.
         rows: By rival, one text a column.
+        found: The record of each rival and column, where there is one.
         unranked: Rivals left out because they are wrong.
     """
 
     fixed: Mapping[str, Any]
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[str, ...]]
+    found: Mapping[tuple[str, str], Row]
     unranked: tuple[str, ...] = ()
 
 
@@ -64,7 +66,8 @@ def _case(row: Row, also: Iterable[str] = ()) -> str:
 
 def _table(rows: list[Row], wrong: Collection[str]) -> Scaling:
     right = [row for row in rows if row.label not in wrong]
-    found = {(row.rival, _column(row)): _text(row) for row in right}
+    found = {(row.rival, _column(row)): row for row in right}
+    texts = {key: _text(row) for key, row in found.items()}
     columns = [
         header.format(direction)
         for header in COLUMNS.values()
@@ -78,9 +81,10 @@ def _table(rows: list[Row], wrong: Collection[str]) -> Scaling:
         {axis: value for axis, value in fixed.items() if value not in (None, "{}")},
         tuple(present),
         {
-            rival: tuple(found.get((rival, column), "-") for column in present)
+            rival: tuple(texts.get((rival, column), "-") for column in present)
             for rival in sorted({rival for rival, _ in found})
         },
+        found,
         tuple(dict.fromkeys(row.rival for row in rows if row.label in wrong)),
     )
 

@@ -82,7 +82,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Leaders:
-    """Who has the least of one table's metric at its largest length.
+    """Who has the least of one table's metric at one length.
 
     Args:
         length: That length.
@@ -132,9 +132,9 @@ def tables_of(
     ]
 
 
-def leaders(table: Table) -> Leaders | None:
-    """Who leads at the largest length; None where nothing ranked was measured there."""
-    length = table.lengths[-1]
+def leaders(table: Table, length: int | None = None) -> Leaders | None:
+    """Who leads at a length, by default the largest; None where nothing ranked was measured."""
+    length = table.lengths[-1] if length is None else length
     at_end = [(rival, e, value) for rival, n, e, value in table.measured() if n == length]
     if not at_end:
         return None

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bakeoff.reports.maps import METRIC
+from bakeoff.reports.curves import METRIC as CURVES
+from bakeoff.reports.maps import METRIC as MAP
 from bakeoff.reports.rows import JUDGING, Row, plain
 from bakeoff.suites.records import CELL_METRIC
 
@@ -24,6 +25,8 @@ __all__ = [
 #: Metrics of the accuracy suite that are no probe: ratios that are judged, and sizes of errors.
 ERRORS = ("error_ratio", "error_ratio_masked")
 SIZES = ("max_abs_error", "rms_error", "approximation_error")
+#: What the accuracy suite stores besides, and is no check that could pass or fail.
+_NO_CHECKS = (*ERRORS, *SIZES, MAP, CURVES, CELL_METRIC)
 #: From the best to the worst that can be said of several checks of one name.
 _SEVERITY = ("unsupported", "ok", "timeout", "oom", "crashed", "failed", "wrong")
 
@@ -119,7 +122,7 @@ def checks_of(rows: Iterable[Row]) -> dict[str, Checks]:
     """The probes, the declared properties and the identities."""
     sorts: dict[str, list[Row]] = {"probes": [], "properties": [], "identities": []}
     for row in rows:
-        if row.axes["suite"] != "accuracy" or row.metric in (*ERRORS, *SIZES, METRIC, CELL_METRIC):
+        if row.axes["suite"] != "accuracy" or row.metric in _NO_CHECKS:
             continue
         if row.metric.startswith("property_"):
             sorts["properties"].append(row)

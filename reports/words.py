@@ -8,10 +8,23 @@ from typing import Any
 
 from bakeoff.reports.rows import plain
 
-__all__ = ["describe", "plural", "varying", "verbal"]
+__all__ = ["FACETS", "describe", "facets", "plural", "varying", "verbal"]
 
 #: One level of a grid, as records hold it: [8, 12].
 _LEVEL = re.compile(r"\[(\d+), (\d+)\]")
+
+#: The axes by which a reader of the page may choose what to see.
+FACETS = ("kind", "device", "dtype", "pattern", "direction")
+
+
+def facets(fixed: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a table's fixed axes by which a reader may choose.
+
+    Example:
+        >>> facets({"suite": "speed", "kind": "attention", "pattern": "self", "dtype": None})
+        {'kind': 'attention', 'pattern': 'self'}
+    """
+    return {axis: str(fixed[axis]) for axis in FACETS if fixed.get(axis) is not None}
 
 
 def varying(tables: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -13,10 +13,15 @@ from typing import Any
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.variants import Variant
+from bakeoff.suites.claims.claim import CLAIM, Claim, claims_of
 from bakeoff.suites.environment import digest_of, environment
 from bakeoff.suites.records import Cell
 
-__all__ = ["Identified", "identified", "source_digest"]
+__all__ = ["Identified", "claim_digest", "identified", "source_digest"]
+
+
+#: What variants build on, and what claims do; for the rest of a suite its version stands.
+NEAR = ("bakeoff.registry.", "bakeoff.suites.claims.", "bakeoff.suites.flow.")
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,14 @@ def identified(
     version, the variant's source, given inputs and the machine.
     """
     sources = {v.name: source_digest(catalog, v) for v in catalog.values()}
+    claims = claims_of(catalog)
     found = {}
     for cell in cells:
-        own, inputs = sources.get(cell.variant, ""), _file_digest(cell.case.inputs)
+        if cell.variant == CLAIM:
+            own = claim_digest(claims[cell.forward], sources)
+        else:
+            own = sources.get(cell.variant, "")
+        inputs = _file_digest(cell.case.inputs)
         machine = environment(cell.case.device, malloc)
         key = digest_of(
             {"axes": cell.axes(), "sources": own, "inputs": inputs, "environment": machine}
@@ -73,13 +83,21 @@ def source_digest(catalog: Catalog, variant: Variant) -> str:
     if variant.approximates:
         others.append(variant.approximates)
     related = [variant, *(catalog[name] for name in others)]
-    return digest_of(sorted({text for v in related for text in _sources(v)}))
+    return digest_of(sorted({text for v in related for text in _sources(_functions(v))}))
 
 
-def _sources(variant: Variant) -> Iterator[str]:
+def claim_digest(claim: Claim, sources: Mapping[str, str]) -> str:
+    """A digest of the files that define ``claim``, and of those of the variants in its roles."""
+    functions = [fn for fn in (claim.measure, claim.count) if fn]
+    roles = [sources.get(name, "") for name in claim.roles.values()]
+    stated = [repr(criterion) for criterion in claim.criteria]
+    return digest_of([sorted(_sources(functions)), roles, stated])
+
+
+def _sources(functions: Iterable[Callable[..., Any]]) -> Iterator[str]:
     """One digest a file, and one for each function that has none."""
     files: dict[Path, None] = {}
-    for fn in _functions(variant):
+    for fn in functions:
         if not _follow(fn, files):
             yield hashlib.sha256(_code(fn).encode()).hexdigest()
     yield from (hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
@@ -108,7 +126,7 @@ def _follow(fn: Callable[..., Any], files: dict[Path, None]) -> bool:
 
 def _is_near(fn: Callable[..., Any], path: Path) -> bool:
     home = Path(inspect.getsourcefile(fn) or "")
-    return home.parent == path.parent or fn.__module__.startswith("bakeoff.registry.")
+    return home.parent == path.parent or fn.__module__.startswith(NEAR)
 
 
 def _functions(variant: Variant) -> Iterator[Callable[..., Any]]:

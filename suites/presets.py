@@ -25,6 +25,29 @@ _DEEP = {
     "depths": (2, 4, 8, 16, 32, 64),
     "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
 }
+#: Runs of a task that learns: few, but enough for an interval.
+_SEEDS = (0, 1, 2)
+#: A handful that is trained in every model in two minutes.
+_TRAINED = (
+    "linear_attention",
+    "sigmoid_attention",
+    "sigmoid",
+    "rezero",
+)
+#: What the certificate of one variant takes: every pattern and dtype, at one small size.
+_CHECK: Mapping[str, Mapping[str, Any]] = {
+    "": {"seq_lens": (96,)},
+    "accuracy": {
+        **_ACCURACY,
+        "dtypes": ("float32", "bfloat16", "float16"),
+    },
+    "gradient": {
+        **_ACCURACY,
+        "patterns": ("self", "causal_self", "causal_cross"),
+        "dtypes": ("float32", "bfloat16"),
+    },
+    "scaling": {"patterns": ("self", "causal_self"), "grids": (NO_GRID,)},
+}
 
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -42,7 +65,11 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
             "draws": 4,
+            "depths": (4, 16),
         },
+        "applications": {"variants": _TRAINED, "seeds": (0, 1, 2)},
+        "claims": {"scale": "quick", "seeds": tuple(range(5))},
+        "learning": {"tasks": ("mqar",), "steps": 400, "seeds": _SEEDS, "per_section": True},
         "memory": {"patterns": ("self",)},
         "scaling": {
             "seq_lens": (128, 256, 512, 1024),
@@ -60,7 +87,10 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "budget": 10.0,
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
+        "applications": {"seeds": (0, 1, 2), "effort": 4.0},
+        "claims": {"scale": "standard", "seeds": tuple(range(10))},
         "gradient": {**_ACCURACY, **_DEEP, "seq_lens": (64, 257)},
+        "learning": {"seeds": _SEEDS},
         "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
     "full": {
@@ -84,8 +114,12 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },
+        "applications": {"dtypes": ("float32",), "seeds": (0, 1, 2, 3, 4), "effort": 10.0},
+        "claims": {"scale": "full", "seeds": tuple(range(20))},
+        "learning": {"seeds": tuple(range(5)), "dtypes": ("float32",), "modes": ("eager",)},
         "memory": {"modes": ("eager",)},
         "scaling": {"patterns": ("self", "causal_self"), "modes": ("eager",)},
         "speed": {"directions": ("forward", "backward", "training")},
     },
+    "check": _CHECK,
 }

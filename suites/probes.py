@@ -1,22 +1,42 @@
 """Probes: what every forward of a kind must obey, whatever it computes.
 
 Each probe is a function of a :class:`Subject` that returns a :class:`Verdict`; its name is the
-name of the metric. None needs an oracle but ``single``, ``prime`` and ``cross``.
+name of the metric. Those that need an oracle are in :mod:`bakeoff.suites.agreements`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from bakeoff.registry.global_state import GlobalStateError, guarded
+from bakeoff.suites.agreements import (
+    cross,
+    mask_gradient,
+    options_obeyed,
+    prime,
+    scale_given,
+    single,
+    value_size,
+)
 from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.elsewhere import ELSEWHERE, MixedDevicesError, on_another_device
+from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
 from bakeoff.suites.records import Status
 from bakeoff.suites.sensitivity import arguments_matter
-from bakeoff.suites.tensors import Arguments
-from bakeoff.suites.verdicts import Check, Subject, Unsupported, Verdict, largest_of, right_if
+from bakeoff.suites.tensors import Arguments, dtype_of
+from bakeoff.suites.verdicts import (
+    Check,
+    Subject,
+    Unsupported,
+    Verdict,
+    brief,
+    largest_of,
+    right_if,
+)
 
 __all__ = ["PROBES"]
 
@@ -102,54 +122,47 @@ def no_key(subject: Subject) -> Verdict:
     return _finite_gradients(subject, arguments)
 
 
-def non_contiguous(subject: Subject) -> Verdict:
-    """Strides make no difference."""
+def with_a_graph(subject: Subject) -> Verdict:
+    """The output is the same whether a gradient is wanted or not."""
+    if not subject.forward.backward:
+        raise Unsupported("this forward declares that it has no backward")
     arguments = subject.arguments()
     expected = subject.output(arguments)
-    strided = arguments.map(_strided)
-    change = largest_of(subject.output(strided) - expected)
+    change = largest_of(arguments.requiring_grad().call(subject.forward.fn).detach() - expected)
     return right_if(
         change <= subject.slack(expected),
-        f"outputs change by {change:.3g} with inputs that are not contiguous",
+        f"outputs change by {change:.3g} when a gradient is wanted",
         change,
     )
 
 
-def single(subject: Subject) -> Verdict:
-    """N = 1."""
-    sizes = {"q_len": 1, "k_len": 1} if subject.is_attention else {"batch": 1, "seq_len": 1}
-    return _as_reference(subject, "", **sizes)
-
-
-def prime(subject: Subject) -> Verdict:
-    """A prime N, larger than the usual block."""
-    sizes = {"q_len": 131, "k_len": 131} if subject.is_attention else {"seq_len": 131}
-    return _as_reference(subject, "", **sizes)
-
-
-def cross(subject: Subject) -> Verdict:
-    """Fewer keys than queries, and more."""
-    verdicts = [
-        _as_reference(subject, "cross", q_len=29, k_len=53),
-        _as_reference(subject, "cross", q_len=53, k_len=29),
-    ]
-    return max(verdicts, key=lambda verdict: verdict.value or 0.0)
-
-
 def extreme(subject: Subject) -> Verdict:
-    """Large inputs: outputs and gradients are finite wherever the float64 reference is."""
-    case = subject.case()
-    size = EXTREME.get(subject.dtype, EXTREME_DEFAULT)
+    """Large inputs, and zeros: no NaN, and outputs and gradients finite where the oracle's are."""
+    large = EXTREME.get(subject.dtype, EXTREME_DEFAULT)
+    for size in (large, 0.0):
+        if verdict := _not_finite(subject, size):
+            return verdict
+    return Verdict(Status.OK, large)
 
-    def enlarge(arguments: Arguments, seed: int) -> Arguments:
+
+def _not_finite(subject: Subject, size: float) -> Verdict | None:
+    """What is not finite with inputs of this size; None where all is well."""
+
+    def resize(arguments: Arguments, seed: int) -> Arguments:
         return arguments.replacing({n: t * size for n, t in arguments.data.items()})
 
-    oracle = Oracle(subject.variant, case, prepare=enlarge)
-    found = oracle.judge(subject.forward.fn)
+    case = subject.case()
+    # Numbers that are large for float16 leave its range in any sum: there the oracle decides alone.
+    always = size == 0 or subject.dtype != "float16"
+    if always and bool(subject.output(resize(subject.arguments(), 0)).isnan().any()):
+        return Verdict(Status.WRONG, size, f"inputs of size {size:g}: the output is NaN")
+    found = Oracle(subject.variant, case, prepare=resize).judge(subject.forward.fn)
     if subject.forward.backward:
-        found += Oracle(subject.variant, case, gradients_of, enlarge).judge(subject.forward.fn)
+        found += Oracle(subject.variant, case, gradients_of, resize).judge(subject.forward.fn)
     bad = next((errors for errors in found if not errors.finite), None)
-    return right_if(bad is None, f"inputs of size {size:g}: {bad.explain() if bad else ''}", size)
+    if bad is None:
+        return None
+    return Verdict(Status.WRONG, size, f"inputs of size {size:g}: {bad.explain()}")
 
 
 def dtype_kept(subject: Subject) -> Verdict:
@@ -167,9 +180,27 @@ def dtype_kept(subject: Subject) -> Verdict:
     return right_if(got == expected, f"got {got}, expected {expected}")
 
 
+def device_kept(subject: Subject) -> Verdict:
+    """On another device everything that it makes is made there; seen on tensors without numbers."""
+    arguments = subject.arguments()
+    try:
+        output = on_another_device(subject.forward.fn, arguments)
+    except MixedDevicesError as error:
+        return Verdict(Status.WRONG, reason=str(error))
+    except Exception as error:  # it reads a number, or calls a kernel that knows no such tensors
+        raise Unsupported(f"not to be seen without numbers: {brief(error)}") from error
+    expected = ELSEWHERE
+    got = output.device.type
+    return right_if(got == expected, f"inputs on {expected}, the output on {got}")
+
+
 def not_mutated(subject: Subject) -> Verdict:
     """No argument is changed, neither forward nor backward."""
     arguments = subject.arguments()
+    if subject.is_attention and subject.forward.masks != "none":
+        keys = arguments.data["k"].shape[2]
+        arguments = arguments.having(mask=(torch.arange(keys) > 0).view(1, 1, 1, keys))
+        arguments = arguments.to(dtype_of(subject.dtype), subject.device)
     before = {name: (tensor.clone(), tensor._version) for name, tensor in arguments.tensors()}
     for backward in (False, True) if subject.forward.backward else (False,):
         if backward:
@@ -206,27 +237,34 @@ def global_state_kept(subject: Subject) -> Verdict:
 
 
 def batch_independent(subject: Subject) -> Verdict:
-    """Changing one example of a batch does not change another."""
+    """No example of a batch depends on another; nor, but in attention, does a row."""
     arguments = subject.arguments()
     before = subject.output(arguments)
-    data = {name: tensor.clone() for name, tensor in arguments.data.items()}
-    for tensor in data.values():
-        tensor[-1] = LOUD * torch.randn(tensor[-1].shape, generator=_generator(subject)).to(tensor)
-    after = subject.output(arguments.replacing(data))
-    change = largest_of(after[0] - before[0])
-    return right_if(
-        change <= subject.slack(before[0]),
-        f"the output of one example changes by {change:.3g} when another example changes",
-        change,
-    )
+    axes = (0,) if subject.is_attention else (0, 1)
+    for axis, changed in itertools.product(axes, (0, -1)):
+        data = {name: tensor.clone() for name, tensor in arguments.data.items()}
+        for tensor in data.values():
+            part = tensor.select(axis, changed)
+            part.copy_(LOUD * torch.randn(part.shape, generator=_generator(subject)))
+        kept = -1 if changed == 0 else 0
+        after = subject.output(arguments.replacing(data)).select(axis, kept)
+        change = largest_of(after - before.select(axis, kept))
+        if change > subject.slack(before):
+            what = ("example", "row")[axis]
+            reason = f"the output of one {what} changes by {change:.3g} when another {what} changes"
+            return Verdict(Status.WRONG, change, reason)
+    return Verdict(Status.OK)
 
 
 _COMMON: tuple[Check, ...] = (
     non_contiguous,
+    with_a_graph,
     single,
     prime,
+    options_obeyed,
     extreme,
     dtype_kept,
+    device_kept,
     not_mutated,
     deterministic,
     global_state_kept,
@@ -235,18 +273,24 @@ _COMMON: tuple[Check, ...] = (
 )
 #: The probes of each kind.
 PROBES: Mapping[str, tuple[Check, ...]] = {
-    "activation": _COMMON,
-    "attention": (mask_obeyed, no_future_leak, no_key, cross, *_COMMON),
-    "connection": _COMMON,
+    "activation": (leading_sizes, *_COMMON),
+    "attention": (
+        mask_obeyed,
+        mask_shapes,
+        mask_gradient,
+        no_future_leak,
+        no_key,
+        cross,
+        value_size,
+        scale_given,
+        *_COMMON,
+    ),
+    "connection": (leading_sizes, *_COMMON),
 }
 
 
 def _generator(subject: Subject) -> torch.Generator:
     return torch.Generator().manual_seed(subject.seed + 1)
-
-
-def _strided(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.mT.contiguous().mT if tensor.dim() >= 2 else tensor
 
 
 def _louder(
@@ -274,10 +318,3 @@ def _finite_gradients(subject: Subject, arguments: Arguments) -> Verdict:
     found = gradients_of(subject.forward.fn, arguments, subject.seed)
     bad = [name for name, gradient in found.items() if not bool(gradient.isfinite().all())]
     return right_if(not bad, f"gradients that are not finite: {', '.join(bad)}")
-
-
-def _as_reference(subject: Subject, pattern: str, **sizes: Any) -> Verdict:
-    errors = Oracle(subject.variant, subject.case(pattern, **sizes)).judge(subject.forward.fn)[0]
-    shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    value = errors.ratio if errors.finite else None
-    return right_if(errors.right, f"{shown}: {errors.explain()}", value)

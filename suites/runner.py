@@ -28,7 +28,7 @@ from bakeoff.suites.spec import Job
 from bakeoff.suites.store import DEFAULT_PATH, Results, Store
 from bakeoff.suites.supervisor import Limits, Supervisor
 
-__all__ = ["explain", "run"]
+__all__ = ["execute", "explain", "run"]
 
 #: Memory that a worker beside others should have.
 _WORKER_GIB = 8
@@ -82,19 +82,56 @@ def run(
         >>> dict(zip(frame.forward, frame.value))  # 64 × 256 numbers, or as many truth values
         {'reference': 16384.0, 'torch': 65536.0}
     """
-    started = time.monotonic()
     catalog = discover(plugins) if catalog is None else catalog
     require_malloc(malloc)
     # Planned before the file is opened, so that a wrong name leaves none behind.
     jobs = planned(catalog, suites, preset, axes, shard)
-    limits = Limits(timeout, memory_limit or _most_memory())
+    limits = Limits(timeout, memory_limit)
+    return execute(
+        jobs,
+        catalog,
+        results,
+        limits=limits,
+        malloc=malloc,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def execute(
+    jobs: Sequence[Job],
+    catalog: Catalog,
+    results: str | Path,
+    *,
+    limits: Limits,
+    malloc: str = "system",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Measure what of these jobs is not stored yet, and return the results.
+
+    Args:
+        jobs: As the suites planned them.
+        catalog: Where the variants are.
+        results: The results file.
+        limits: What a job may use; without a limit on memory, 80% of the machine's.
+        malloc: As for :func:`run`.
+        workers: As for :func:`run`.
+        progress: Sees the run as it goes.
+
+    Raises:
+        UsageError: For a number of workers that can't be.
+        StoreError: Where the results file can't be used.
+    """
+    started, size = time.monotonic(), _crew_size(workers)
+    limits = replace(limits, memory=limits.memory or _most_memory())
     with Store(results) as store:
         recorder = Recorder(catalog, store, progress or Silent())
         pending = recorder.pending(jobs, malloc)
         with ExitStack() as stack:
             crew = [
                 stack.enter_context(Supervisor(catalog, limits, MALLOCS[malloc]))
-                for _ in range(_crew_size(workers))
+                for _ in range(size)
             ]
             beside = _run_jobs(pending, crew, recorder)
             recorder.summary.measuring = sum(supervisor.measuring for supervisor in crew)

@@ -13,6 +13,7 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
 from bakeoff.registry.shapes import PATTERNS, Case, FeatureShape, Shape
 from bakeoff.registry.variants import Attention, Variant
+from bakeoff.suites.claims.claim import SCALES
 from bakeoff.suites.grids import NO_GRID, ON_GRIDS, grid_of, positions
 from bakeoff.suites.presets import PRESETS
 from bakeoff.suites.records import Cell
@@ -24,6 +25,7 @@ __all__ = [
     "Selection",
     "expand",
     "selection_for",
+    "sweep",
     "usual_heads",
 ]
 
@@ -37,7 +39,18 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws")
+SINGLE = (
+    "budget",
+    "precision",
+    "baseline",
+    "cache",
+    "launches",
+    "draws",
+    "scale",
+    "steps",
+    "per_section",
+    "effort",
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,8 @@ class Selection:
         inputs: normal, peaked, or paths of files of tensors.
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
-        depths: Layers of the stacks in which gradient flow is measured.
+        depths: Layers: of the stacks in which gradient flow is measured; of the models that learn,
+            where empty takes those that each task states.
         initialisations: Of stacks of activations: he, xavier, orthogonal, critical,
             critical_orthogonal.
         options: Values to sweep, by the name of the option.
@@ -80,6 +94,15 @@ class Selection:
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
         draws: Stacks that are drawn, with seeds of their own, for each cell of gradient flow.
+        claims: Names of claims, for the suite of that name.
+        scale: How large the experiments of claims are: one of
+            :data:`bakeoff.suites.claims.claim.SCALES`.
+        tasks: Names of learning tasks.
+        steps: Training steps of one run; 0 for what each task states.
+        per_section: Whether, where no variant is named, one of each section of the textbook
+            learns for all.
+        models: Names of models of the suite ``applications``; empty for all.
+        effort: How long those are trained, as a multiple of their usual steps.
     """
 
     kinds: tuple[str, ...] = ()
@@ -102,7 +125,7 @@ class Selection:
     inputs: tuple[str, ...] = ("normal",)
     seeds: tuple[int, ...] = (0,)
     threads: tuple[int, ...] = (1,)
-    depths: tuple[int, ...] = (4, 16)
+    depths: tuple[int, ...] = ()
     initialisations: tuple[str, ...] = ("he",)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0
@@ -111,6 +134,13 @@ class Selection:
     cache: str = ""
     launches: int = 1
     draws: int = 8
+    claims: tuple[str, ...] = ()
+    scale: str = "quick"
+    tasks: tuple[str, ...] = ()
+    steps: int = 0
+    per_section: bool = False
+    models: tuple[str, ...] = ()
+    effort: float = 1.0
 
     def is_cold(self, device: str) -> bool:
         """Whether caches are emptied before each call on this device."""
@@ -119,12 +149,16 @@ class Selection:
     def chosen(self, catalog: Catalog) -> tuple[Variant, ...]:
         """The variants that the names, kinds and tags select.
 
+        Adapters to other libraries are among them only where they are named or tagged.
+
         Raises:
             UnknownNameError: For a name, kind, tag, forward or option that nothing has.
         """
         variants = catalog.select(
             kind=self.kinds or None, tags=self.tags, names=self.variants or None
         )
+        if not self.variants and "peer" not in self.tags:
+            variants = tuple(v for v in variants if "peer" not in v.metadata.tags)
         self._require("a forward", self.forwards, {f for v in variants for f in v.forwards})
         self._require("an option", tuple(self.options), {o for v in variants for o in v.options})
         return variants
@@ -189,6 +223,12 @@ def _check_plain(selection: Selection) -> None:
         value = getattr(selection, name)
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"{name}: got {value!r}, expected a number of at least 1")
+    if selection.scale not in SCALES:
+        raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
+    if not isinstance(selection.steps, int) or selection.steps < 0:
+        raise UsageError(f"steps: got {selection.steps!r}, expected a number of training steps")
+    if not selection.effort > 0:
+        raise UsageError(f"effort: got {selection.effort!r}, expected a number above 0")
 
 
 def _require_device(name: str) -> None:
@@ -256,7 +296,7 @@ def _cases(variant: Variant, selection: Selection, directions: list[str]) -> Ite
         shape,
     ), options, dtype, device, direction, mode, inputs, seed, threads in itertools.product(
         list(dict.fromkeys(shapes)),
-        list(_sweep(variant, selection)),
+        list(sweep(variant, selection)),
         selection.dtypes,
         selection.devices,
         directions,
@@ -350,7 +390,8 @@ def _feature_shapes(selection: Selection) -> Iterator[tuple[str | None, Shape | 
         yield None, FeatureShape(batch, n, features)
 
 
-def _sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+def sweep(variant: Variant, selection: Selection) -> Iterator[dict[str, Any]]:
+    """The options of ``variant``, complete, for each combination of the values to sweep."""
     swept = {n: values for n, values in selection.options.items() if n in variant.options}
     for values in itertools.product(*swept.values()):
         yield resolve_options(variant, dict(zip(swept, values, strict=True)))

@@ -13,10 +13,10 @@ from bakeoff.registry.shapes import Shape
 from bakeoff.suites.tensors import Arguments
 from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, largest_of, right_if
 
-__all__ = ["arguments_matter"]
+__all__ = ["REFUSED", "arguments_matter", "other_values"]
 
 #: What a forward raises for a value that an option does not allow; another is tried then.
-_REFUSED = (RuntimeError, ValueError, ArithmeticError, LookupError)
+REFUSED = (RuntimeError, ValueError, ArithmeticError, LookupError)
 
 
 def arguments_matter(subject: Subject) -> Verdict:
@@ -78,7 +78,7 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
     shape = subject.case().shape
     size = shape if isinstance(shape, Shape) else shape.features
     known, first = dict(base.tensors()), next(iter(base.data.values()))
-    for value in _other_values(base.plain[name]):
+    for value in other_values(base.plain[name]):
         options = {n: base.plain[n] for n in subject.variant.options} | {name: value}
         generator = torch.Generator().manual_seed(subject.seed)
         try:
@@ -87,7 +87,7 @@ def _under_other_options(subject: Subject, base: Arguments, name: str) -> Iterat
                 for other, tensor in draw(subject.variant, source, size, None, options).items():
                     if other in known and tensor.shape != known[other].shape:
                         drawn[other] = tensor
-        except _REFUSED:
+        except REFUSED:
             continue
         like = {n: t.detach().to(first) if t.is_floating_point() else t for n, t in drawn.items()}
         yield base.replacing(like).off_start(subject.seed).having(**{name: value})
@@ -102,7 +102,7 @@ def _matters_elsewhere(subject: Subject, base: Arguments, name: str) -> bool:
         for elsewhere in _under_other_options(subject, base, other) if other != name else ():
             try:
                 before = subject.output(elsewhere)
-            except _REFUSED:
+            except REFUSED:
                 continue
             if not bool(before.isfinite().all()):
                 continue  # nor is this a value that the option allows
@@ -120,7 +120,8 @@ def _can(subject: Subject, pattern: str) -> bool:
     return True
 
 
-def _other_values(value: Any) -> tuple[Any, ...]:
+def other_values(value: Any) -> tuple[Any, ...]:
+    """Values that an option could take as well; the forward may refuse them."""
     if isinstance(value, bool):
         return (not value,)
     if isinstance(value, int):
@@ -146,7 +147,7 @@ def _other_tensors(base: Arguments, name: str, tensor: torch.Tensor) -> Iterator
 def _differs(subject: Subject, before: torch.Tensor, changed: Arguments) -> bool:
     try:
         after = subject.output(changed)
-    except _REFUSED:
+    except REFUSED:
         return False
     if after.shape != before.shape:
         return True

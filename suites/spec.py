@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import BakeoffError, UnknownNameError, did_you_mean
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record
 from bakeoff.suites.selection import Selection
 
@@ -67,6 +68,8 @@ class Suite:
         measure: ``job -> records``. It runs in a worker process. The records of one cell come
             together; a cell is stored when the next one begins.
         on_request: Whether it runs only where it is named: it takes long, or needs an extra.
+        metrics: What it measures, by the names that its records bear. Two results of a metric
+            that is not declared can't be compared.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Suite:
     plan: Callable[[Catalog, Selection], Iterable[Job]]
     measure: Callable[[Job], Iterable[Record]]
     on_request: bool = False
+    metrics: Mapping[str, Metric] = field(default_factory=dict, hash=False)
 
 
 def suites_of(catalog: Catalog, names: Iterable[str] = ()) -> dict[str, Suite]:

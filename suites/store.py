@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sqlite3
 import time
@@ -242,6 +243,15 @@ class Results:
             rows = db.execute("SELECT id, description FROM environments").fetchall()
         return {digest: json.loads(text) for digest, text in rows}
 
+    def sources(self) -> dict[str, str]:
+        """For each variant a digest of the files that define it, as it was measured last."""
+        with self.reading() as db:
+            # Of the columns beside max() SQLite takes those of the row that has it.
+            rows = db.execute(
+                "SELECT variant, sources, max(measured_at) FROM cells GROUP BY variant"
+            ).fetchall()
+        return {str(variant): str(digest) for variant, digest, _ in rows}
+
     def to_pandas(self, *, superseded: bool = False) -> pd.DataFrame:
         """One row a record: all axes of its cell, then metric, value, unit, interval, status.
 
@@ -276,6 +286,29 @@ class Results:
 
     def __repr__(self) -> str:
         return f"<Results {self.path}: {len(self)} records>"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: how many records of which suite have which status."""
+        with self.reading() as db:
+            rows = db.execute(
+                "SELECT suite, status, count(*) FROM cells JOIN records ON records.cell = cells.id "
+                "GROUP BY suite, status"
+            ).fetchall()
+        counts: dict[str, dict[str, int]] = {}
+        for suite, status, count in rows:
+            counts.setdefault(suite, {})[status] = count
+        statuses = sorted({status for _, status, _ in rows})
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("suite", *statuses))
+        body = "".join(
+            f"<tr><th>{html.escape(str(suite))}</th>"
+            + "".join(f"<td>{own.get(status, 0)}</td>" for status in statuses)
+            + "</tr>"
+            for suite, own in counts.items()
+        )
+        return (
+            f"<p>{html.escape(repr(self))}; see <code>bakeoff.report(results)</code></p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
 
 
 def open_results(path: str | Path = DEFAULT_PATH) -> Results:

@@ -15,6 +15,7 @@ __all__ = [
     "decayed_states",
     "in_chunks",
     "mean_of",
+    "mean_product",
     "pairs_are_fewer",
     "product",
     "scan_flops",
@@ -61,6 +62,15 @@ def pairs_are_fewer(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
 def product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """q kᵀ v, in the order that takes fewer operations."""
     return (q @ k.mT) @ v if pairs_are_fewer(q, k, v) else q @ (k.mT @ v)
+
+
+def mean_product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The values, weighted by q kᵀ and divided by the sum of the weights; zero without any.
+
+    The sums are taken apart: a column of ones would cost a copy of the values.
+    """
+    total = q @ k.sum(2, keepdim=True).mT  # (B, H, Nq, 1)
+    return product(q, k, v) / total.masked_fill(total == 0, 1.0)
 
 
 def chunk_size(length: int) -> int:

@@ -96,6 +96,11 @@ def parameters(
     return {"weight": nn.Parameter(torch.randn(size, generator=generator) / math.sqrt(kernel))}
 
 
+def needs_a_tap(case: Case) -> str | None:
+    """A convolution of no width is none."""
+    return None if int(case.options["kernel"]) > 0 else "the kernel needs at least one tap"
+
+
 def flops(case: Case) -> float:
     """Scores, a product with half of the values, and the taps of the convolution."""
     shape = case.attention_shape
@@ -126,8 +131,15 @@ def bakeoff_variants() -> Iterable[Attention]:
     yield Attention(
         "conv_hybrid",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2"),
-            "sdpa": Forward(sdpa, masks="keys", complexity="N^2", memory="N", flops=flops),
+            "reference": Forward(reference, supports=needs_a_tap, complexity="N^2", memory="N^2"),
+            "sdpa": Forward(
+                sdpa,
+                supports=needs_a_tap,
+                masks="keys",
+                complexity="N^2",
+                memory="N",
+                flops=flops,
+            ),
         },
         options={"kernel": 31},
         parameters=parameters,

@@ -13,7 +13,7 @@ from bakeoff.plugins.attention._linear import (
     aligned_scan,
     counted,
     mean_of,
-    product,
+    mean_product,
     scan_flops,
     visible,
     wide,
@@ -60,8 +60,10 @@ def linear(
     # Counted so that every angle is within a right one: no sine or cosine is negative.
     q = _turned(q, max(0, k_len - q_len), max(q_len, k_len))
     k = visible(_turned(k, max(0, q_len - k_len), max(q_len, k_len)), mask)
-    q, k, v = wide(q, k, counted(v))
-    return mean_of(aligned_scan(q, k, v) if causal else product(q, k, v)).to(dtype)
+    q, k, v = wide(q, k, v)
+    if causal:
+        return mean_of(aligned_scan(q, k, counted(v))).to(dtype)
+    return mean_product(q, k, v).to(dtype)
 
 
 def _turned(x: torch.Tensor, first: int, longest: int) -> torch.Tensor:

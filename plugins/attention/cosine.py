@@ -43,7 +43,8 @@ def reference(
     τ is learned as log(1/τ).
     """
     q_size, k_size = (t.norm(dim=-1).clamp(min=SHORTEST) for t in (q, k))
-    cosines = q @ k.mT / (q_size[..., None] * k_size[:, :, None])  # (B, H, Nq, Nk)
+    # One after the other: in float16 the product of two small sizes would be zero.
+    cosines = q @ k.mT / q_size[..., None] / k_size[:, :, None]  # (B, H, Nq, Nk)
     scores = cosines * log_scale.clamp(max=MOST).exp()[:, None, None]
     scores = scores * (1.0 if scale is None else scale)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v

@@ -84,6 +84,7 @@ def coarsened(
     query_count = F.pad(query.new_ones(1, 1, q_len, 1), (0, 0, skipped, -(skipped + q_len) % span))
     if mask is None:
         mask = torch.ones(1, 1, 1, k_len, dtype=torch.bool, device=q.device)
+    mask = mask[(None,) * (4 - mask.dim())]
     count = mask.expand(*mask.shape[:-1], k_len).to(wide).mT  # (B, H or 1, Nk, 1)
     more = (0, 0, 0, -k_len % span)
     key, value, count = (F.pad(x, more) for x in (k.to(wide) * count, v.to(wide) * count, count))

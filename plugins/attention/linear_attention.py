@@ -14,7 +14,7 @@ from bakeoff.plugins.attention._linear import (
     causal_scan,
     counted,
     mean_of,
-    product,
+    mean_product,
     scan_flops,
     visible,
     wide,
@@ -50,8 +50,10 @@ def linear(
 ) -> torch.Tensor:
     """φ(q_i)ᵀ Σ_j φ(k_j) v_jᵀ, equation 6: the sum over keys first; causal in chunks."""
     dtype = q.dtype
-    q, k, v = wide(_features(q), visible(_features(k), mask), counted(v))
-    return mean_of(aligned_scan(q, k, v) if causal else product(q, k, v)).to(dtype)
+    q, k, v = wide(_features(q), visible(_features(k), mask), v)
+    if causal:
+        return mean_of(aligned_scan(q, k, counted(v))).to(dtype)
+    return mean_product(q, k, v).to(dtype)
 
 
 def recurrence(

@@ -31,8 +31,13 @@ from bakeoff.registry.variants import (
 )
 
 if TYPE_CHECKING:
+    from bakeoff.checking import check
+    from bakeoff.comparing import compare
+    from bakeoff.picking import pick
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
+    from bakeoff.reporting import report
+    from bakeoff.suites.applications.swap import restore, swap
     from bakeoff.suites.flow.gains import initialisation
     from bakeoff.suites.merge import merge
     from bakeoff.suites.runner import explain, run
@@ -61,6 +66,8 @@ __all__ = [
     "UsageError",
     "Variant",
     "allowed_keys",
+    "check",
+    "compare",
     "explain",
     "hookimpl",
     "initialisation",
@@ -69,19 +76,29 @@ __all__ = [
     "merge",
     "module",
     "open_results",
+    "pick",
+    "report",
+    "restore",
     "run",
+    "swap",
 ]
 
 #: Public names that load torch or pandas, with the modules that define them.
 _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
+    "compare": "bakeoff.comparing",
     "masked_softmax": "bakeoff.registry.masking",
+    "check": "bakeoff.checking",
     "explain": "bakeoff.suites.runner",
     "initialisation": "bakeoff.suites.flow.gains",
     "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",
+    "pick": "bakeoff.picking",
+    "report": "bakeoff.reporting",
+    "restore": "bakeoff.suites.applications.swap",
     "run": "bakeoff.suites.runner",
+    "swap": "bakeoff.suites.applications.swap",
     "Results": "bakeoff.suites.store",
 }
 

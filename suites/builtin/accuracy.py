@@ -12,10 +12,13 @@ import torch
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
-from bakeoff.registry.variants import Variant
+from bakeoff.registry.variants import Activation, Variant
 from bakeoff.suites.budget import Errors, Oracle
+from bakeoff.suites.curves import curves_of
 from bakeoff.suites.identities import holds
+from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
+from bakeoff.suites.metrics import Metric, checks
 from bakeoff.suites.probes import PROBES
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -38,7 +41,34 @@ from bakeoff.suites.verdicts import (
     status_of,
 )
 
-NAME, VERSION = "accuracy", 1
+NAME, VERSION = "accuracy", 2
+
+
+METRICS = {
+    "max_abs_error": Metric("The largest error against the float64 reference; not judged."),
+    "rms_error": Metric("The RMS error against the float64 reference, over 8 seeds."),
+    "error_ratio": Metric(
+        "The RMS error in units of the derived budget; at most 2 passes.",
+        better="less",
+        varies="rounding",
+    ),
+    "error_ratio_masked": Metric(
+        "The same under a random mask, the finest that the forward obeys.",
+        better="less",
+        varies="rounding",
+    ),
+    "approximation_error": Metric(
+        "‖o − o*‖ ÷ ‖o*‖ in float64, o* the output of what the variant approximates.",
+        better="less",
+        varies="rounding",
+    ),
+    "attended_share": Metric("The share of pairs of a query and a key with any influence."),
+    "identity": Metric("A declared identity holds, and its counterpart does not."),
+    "identity_causal": Metric("The same with causal=True."),
+    **checks({probe.__name__: probe for kind in PROBES.values() for probe in kind}),
+    **checks({check.__name__: check for check in RECURRENCE_CHECKS}),
+    **checks({f"property_{name}": check for name, check in MEASURES.items()}),
+}
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
@@ -75,6 +105,9 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
                     yield cell(like, shape, like.case.dtype, check="recurrence")
         if variant.metadata.properties and "reference" in by_forward:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
+    if variant.kind == "activation" and "reference" in by_forward:
+        like = cell(by_forward["reference"], FEATURES, "float64", check="curves")
+        yield replace(like, case=replace(like.case, device="cpu", seed=0))
     if variant.kind == "attention" and "reference" in by_forward:
         for pattern in MAPPED:
             shape = usual_heads(variant, PLAIN)
@@ -156,22 +189,13 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
         if forward.masks not in oracles:
 
             def with_mask(arguments: Arguments, seed: int) -> Arguments:
-                return arguments.having(mask=_random_mask(arguments, forward.masks, seed))
+                return arguments.having(mask=random_mask(arguments, forward.masks, seed))
 
             oracles[forward.masks] = Oracle(variant, cell.case, prepare=with_mask)
         errors = oracles[forward.masks].judge(forward.fn)[0]
         return right_if(errors.right, errors.explain(), errors.ratio if errors.finite else None)
 
     return check
-
-
-def _random_mask(arguments: Arguments, level: str, seed: int) -> torch.Tensor:
-    q, k = arguments.data["q"], arguments.data["k"]
-    queries = q.shape[2] if level == "full" else 1
-    heads = q.shape[1] if level == "full" else 1
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(q.shape[0], heads, queries, k.shape[2], generator=generator) < 0.7
-    return mask.to(q.device)
 
 
 def _approximation(cell: Cell, variant: Variant, target: Variant) -> Callable[[], Verdict]:
@@ -211,6 +235,19 @@ def _map(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     yield record_of(cell, "attended_share", check)
 
 
+def _curves(catalog: Catalog, cell: Cell) -> Iterator[Record]:
+    """φ, φ′ and φ″: the largest slope, and in the remark what a picture needs."""
+
+    def check() -> Verdict:
+        variant = catalog[cell.variant]
+        assert isinstance(variant, Activation)
+        found = curves_of(variant)
+        remark = f"x from {found.x[0]:g} to {found.x[-1]:g}: {found.digits}"
+        return Verdict(Status.OK, found.largest_slope, remark)
+
+    yield record_of(cell, "largest_slope", check)
+
+
 def _properties(catalog: Catalog, cell: Cell) -> Iterator[Record]:
     subject = _subject(catalog, cell)
     for name in subject.variant.metadata.properties:
@@ -236,6 +273,7 @@ def _identity(catalog: Catalog, cell: Cell) -> Iterator[Record]:
 
 _CHECKS = {
     "contract": _contract,
+    "curves": _curves,
     "identity": _identity,
     "map": _map,
     "properties": _properties,
@@ -252,4 +290,5 @@ def bakeoff_suites() -> Iterable[Suite]:
         "Is it right: errors against the reference, identities, probes, declared properties.",
         plan,
         measure,
+        metrics=METRICS,
     )

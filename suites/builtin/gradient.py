@@ -16,6 +16,7 @@ from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.flow import cells as flow
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
@@ -33,6 +34,20 @@ from bakeoff.suites.verdicts import (
 )
 
 NAME, VERSION = "gradient", 1
+
+
+METRICS = {
+    "grad_error_ratio": Metric(
+        "The RMS error of the gradient against float64, in units of its budget; the worst of all "
+        "inputs and parameters; at most 2 passes.",
+        better="less",
+        varies="rounding",
+    ),
+    "gradcheck": Metric(
+        "The backward agrees with differences of the forward, in float64; or does not, where the "
+        "variant declares that it is not differentiable."
+    ),
+}
 
 #: gradcheck makes a matrix of every output by every input: the sizes must be small.
 TINY_ATTENTION = Shape(batch=1, heads=2, kv_heads=2, q_len=5, k_len=5, head_dim=4, value_dim=4)
@@ -131,4 +146,5 @@ def bakeoff_suites() -> Iterable[Suite]:
         "Is its gradient right, and how does it flow through deep stacks.",
         plan,
         measure,
+        metrics=METRICS,
     )

@@ -8,6 +8,7 @@ from itertools import groupby
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.suites.calls import Call
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.peaks import peak_bytes, saved_bytes
 from bakeoff.suites.records import Cell, Record, whole_cell
 from bakeoff.suites.rivals import prepared
@@ -16,6 +17,16 @@ from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.verdicts import brief, status_of
 
 NAME, VERSION = "memory", 2
+
+
+METRICS = {
+    "peak_bytes": Metric(
+        "The most that a call held at once, above what was live before it.", "bytes", better="less"
+    ),
+    "saved_bytes": Metric(
+        "What the graph of a call keeps for the backward.", "bytes", better="less"
+    ),
+}
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
@@ -57,4 +68,5 @@ def bakeoff_suites() -> Iterable[Suite]:
         "What it allocates: the peak of a call, and the bytes kept for the backward.",
         plan,
         measure,
+        metrics=METRICS,
     )

@@ -14,6 +14,7 @@ from bakeoff.registry.variants import Forward, Variant
 from bakeoff.suites.counting import Count, counted
 from bakeoff.suites.growth import grows_as, slope
 from bakeoff.suites.lengths import at_length, raced
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import baseline_of
 from bakeoff.suites.selection import Selection, expand
@@ -22,6 +23,21 @@ from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of
 
 NAME, VERSION = "scaling", 2
+
+
+METRICS = {
+    "flops_exponent": Metric(
+        "How counted FLOPs grow with N, between the two largest lengths.", better="less"
+    ),
+    "bytes_exponent": Metric(
+        "How counted bytes grow with N when training, between the two largest lengths.",
+        better="less",
+    ),
+    "flops_declared": Metric("Declared FLOPs as a share of the counted ones."),
+    "bytes_declared": Metric("Declared least bytes as a share of those that were moved."),
+    "time_exponent": Metric("p in a + b·N^p, fitted to times; undetermined below 4 lengths."),
+    "crossover_length": Metric("The length N from which on it beats the baseline."),
+}
 
 #: Pairs of lengths at which costs are counted: the longest for which the first counts, at the
 #: shortest, let expect that they take no longer than this, for counting goes from token to token
@@ -176,4 +192,5 @@ def bakeoff_suites() -> Iterable[Suite]:
         "How costs grow with the length: counts judge what is declared, times give an exponent.",
         plan,
         measure,
+        metrics=METRICS,
     )

@@ -20,6 +20,7 @@ from bakeoff.suites.machine import (
     rates_in,
     reference_kernel,
 )
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.race import Race
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import (
@@ -36,6 +37,32 @@ from bakeoff.suites.statistics import Estimate, floor_of, median, median_ratio, 
 from bakeoff.suites.verdicts import brief, status_of
 
 NAME, VERSION = "speed", 2
+
+
+METRICS = {
+    "time": Metric("The median time of a call.", "s", better="less", varies="launch"),
+    "ratio": Metric(
+        "The median ratio of its time to that of the baseline, in the same rounds.",
+        better="less",
+        varies="launch",
+    ),
+    "kernel_ratio": Metric(
+        "The median ratio of its time to that of a small reference kernel, in the same rounds.",
+        better="less",
+        varies="launch",
+    ),
+    "noise_floor": Metric("How far apart two equals came out in the race, at least 1.02."),
+    "precision": Metric("The half-width of the interval of the ratio, as a share."),
+    "spread": Metric("How far single times lie from their median, as a share."),
+    "tokens_per_second": Metric("Rows or queries by the time.", "1/s"),
+    "flops_per_second": Metric("Floating-point operations by the time.", "1/s"),
+    "bytes_per_second": Metric("What a copy moves by its time; a rate of the machine.", "bytes/s"),
+    "roofline_fraction": Metric("The least time that the machine allows, by the time measured."),
+    "compile_time": Metric(
+        "How long torch.compile took, its caches off.", "s", better="less", varies="launch"
+    ),
+    "graph_breaks": Metric("How often torch.compile left the graph.", better="less"),
+}
 
 KERNEL = "the reference kernel"
 #: The share of a GPU sample in which the CPU was still launching, above which that was timed.
@@ -220,4 +247,5 @@ def bakeoff_suites() -> Iterable[Suite]:
         "What it costs in time: races against a fixed baseline.",
         plan,
         measure,
+        metrics=METRICS,
     )

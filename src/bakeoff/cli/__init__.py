@@ -17,8 +17,12 @@ _COMMANDS = {
         "Show how to initialise the layers before an activation.",
     ),
     "run": ("bakeoff.cli.run", "run", "Measure the variants and store the results."),
+    "check": ("bakeoff.cli.check", "check", "Check one variant, and say what is wrong with it."),
+    "new": ("bakeoff.cli.new", "new", "Write a plugin to start from: a file, or a package."),
     "merge": ("bakeoff.cli.merge", "merge", "Join the results files of shards or machines."),
     "report": ("bakeoff.cli.report", "report", "Report on stored results."),
+    "compare": ("bakeoff.cli.compare", "compare", "Compare two results files."),
+    "pick": ("bakeoff.cli.pick", "pick", "Say which variant to take on this machine."),
     "doctor": ("bakeoff.cli.doctor", "doctor", "Show the machine, and plugins with problems."),
 }
 

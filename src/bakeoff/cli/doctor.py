@@ -14,6 +14,9 @@ from bakeoff.cli.options import plugin_option
 #: Optional packages, with what they are for and the extra that installs them.
 _OPTIONAL = {
     "pyarrow": ("report --format parquet", "parquet"),
+    "transformers": ("bakeoff.swap and the suite applications", "transformers"),
+    "PIL": ("detectors in the suite applications", "transformers"),
+    "sklearn": ("digits in the suite applications", "transformers"),
     "entmax": ("a second definition of sparsemax and entmax15", "entmax"),
 }
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakeoff.registry.errors import BakeoffError
+
 if TYPE_CHECKING:
     from bakeoff.registry.catalog import Problem
 
-__all__ = ["listed", "plugin_option", "results_option", "show_problems"]
+__all__ = [
+    "explained",
+    "listed",
+    "plugin_option",
+    "results_option",
+    "share_of",
+    "show_problems",
+    "size_of",
+    "written",
+]
 
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE.py", help="a file with plugins, to load too"
@@ -69,3 +81,58 @@ def show_problems(problems: Sequence[Problem]) -> None:
     for problem in problems:
         click.echo(f"- {problem}", err=True)
     click.echo("`bakeoff doctor` shows where each was raised.", err=True)
+
+
+def share_of(flag: str, text: str) -> float:
+    """3%, or 0.03.
+
+    Raises:
+        UsageError: For what is no number.
+    """
+    body = text.strip()
+    try:
+        return float(body[:-1]) / 100 if body.endswith("%") else float(body)
+    except ValueError:
+        raise click.UsageError(f"{flag}: got {text!r}, expected a share such as 3%") from None
+
+
+def size_of(flag: str, text: str) -> int:
+    """8GiB, 512MB or a number of bytes; units are powers of 1024.
+
+    Raises:
+        UsageError: For what is no size.
+    """
+    units = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    body = text.strip().lower().removesuffix("b").removesuffix("i")
+    number, unit = (body[:-1], body[-1]) if body and body[-1] in units else (body, "")
+    try:
+        size = float(number) * units[unit]
+    except ValueError:
+        size = -1
+    if size <= 0:
+        raise click.UsageError(f"{flag}: got {text!r}, expected a size such as 8GiB")
+    return int(size)
+
+
+def written(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file and say so.
+
+    Raises:
+        BakeoffError: Where the file can't be written.
+    """
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    with explained(output):
+        output.write_text(text, encoding="utf-8")
+    click.echo(f"Wrote {output}.", err=True)
+
+
+@contextmanager
+def explained(output: Path) -> Iterator[None]:
+    """Turn what the system says of a file into what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise BakeoffError(f"-o {output}: {told}; choose another file") from error

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakeoff.cli.options import listed, plugin_option, results_option, show_problems
+from bakeoff.cli.options import (
+    listed,
+    plugin_option,
+    results_option,
+    share_of,
+    show_problems,
+    size_of,
+)
+from bakeoff.cli.report import table_of
 
 if TYPE_CHECKING:
     from bakeoff.suites.explain import Explanation
@@ -37,7 +45,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
-    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    ("--depth", "depths", int, "layers, of stacks for gradient flow and of models that learn"),
     (
         "--initialisation",
         "initialisations",
@@ -45,6 +53,9 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
         "of stacks of activations: he, xavier, orthogonal, critical, critical_orthogonal",
     ),
     ("--threads", "threads", int, "threads within one operation"),
+    ("--claim", "claims", str, "names of claims, for --suite claims"),
+    ("--task", "tasks", str, "tasks of the learning suite"),
+    ("--model", "models", str, "models of the suite applications: bert, gpt2, vit, …"),
 )
 #: Forwards that `--explain` names for one reason.
 MOST_LABELS = 12
@@ -59,7 +70,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full")
-@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed")
+@listed("--suite", "suites", "accuracy, gradient, memory, scaling, speed; only where named: "
+        "applications, claims, learning")  # fmt: skip
 @_axis_options
 @click.option("--option", "options", multiple=True, metavar="NAME=A,B,…",
               help="values of a variant's option, to sweep")  # fmt: skip
@@ -81,6 +93,10 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="how many stacks are drawn for each cell of gradient flow")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), metavar="S",
+              help="training steps of one run of the learning suite")  # fmt: skip
+@click.option("--effort", type=click.FloatRange(min=0, min_open=True), metavar="X",
+              help="train X times as many steps as usual (applications)")  # fmt: skip
 @click.option(
     "--malloc",
     type=click.Choice(["system", "tuned"]),
@@ -111,6 +127,8 @@ def run(
     cache: str | None,
     draws: int | None,
     launches: int | None,
+    steps: int | None,
+    effort: float | None,
     malloc: str,
     shard: str | None,
     workers: int | None,
@@ -141,12 +159,14 @@ def run(
         "cache": cache,
         "launches": launches,
         "draws": draws,
+        "steps": steps,
+        "effort": effort,
     }
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
-        given["precision"] = _share(precision)
+        given["precision"] = share_of("--precision", precision)
     given |= {"malloc": malloc, "shard": _part(shard) if shard else (1, 1)}
-    limit = _bytes(memory_limit) if memory_limit else None
+    limit = size_of("--memory-limit", memory_limit) if memory_limit else None
 
     from bakeoff import load
     from bakeoff.suites.runner import explain
@@ -177,6 +197,8 @@ def run(
         )
         sys.exit(130)
     summary = bar.summary
+    if "claims" in suites:
+        click.echo(table_of(results, "claims"))
     click.echo(_told(summary, results))
     bad = {status: n for status, n in summary.statuses.items() if status in failing}
     if bad:
@@ -273,15 +295,6 @@ def _plain(text: str) -> Any:
     return text
 
 
-def _share(text: str) -> float:
-    """3%, or 0.03."""
-    body = text.strip()
-    try:
-        return float(body[:-1]) / 100 if body.endswith("%") else float(body)
-    except ValueError:
-        raise click.UsageError(f"--precision: got {text!r}, expected a share such as 3%") from None
-
-
 def _part(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
     if not (slash and index.strip().isdecimal() and count.strip().isdecimal()):
@@ -310,19 +323,6 @@ def _explained(explanations: Sequence[Explanation]) -> str:
         if len(shown) > MOST_LABELS:
             lines.append(f"  and {len(shown) - MOST_LABELS} more")
     return "\n".join(lines)
-
-
-def _bytes(text: str) -> int:
-    units = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-    body = text.strip().lower().removesuffix("b").removesuffix("i")
-    number, unit = (body[:-1], body[-1]) if body and body[-1] in units else (body, "")
-    try:
-        size = float(number) * units[unit]
-    except ValueError:
-        size = -1
-    if size <= 0:
-        raise click.UsageError(f"--memory-limit: got {text!r}, expected a size such as 8GiB")
-    return int(size)
 
 
 def _told(summary: Summary, results: Path) -> str:

@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from bakeoff.cli.options import plugin_option, show_problems
+from bakeoff.wording import forward_told, identity_told, said, shapes, tensors
 
 if TYPE_CHECKING:
     from bakeoff.registry.catalog import Catalog
-    from bakeoff.registry.variants import Forward, Variant
+    from bakeoff.registry.variants import Variant
 
 __all__ = ["show"]
-
-#: What goes in and what comes out, by kind.
-_SHAPES = {
-    "activation": ("x (..., F) -> y (..., F)",),
-    "attention": (
-        "q (B, H, Nq, D), k (B, H, Nk, D), v (B, H, Nk, Dv) -> o (B, H, Nq, Dv)",
-        "mask bool, broadcasts to (B, H, Nq, Nk), True where a query may attend",
-        "causal is aligned at the lower right, as with a KV cache",
-    ),
-    "connection": ("x (..., F), branch: a callable (..., F) -> (..., F) -> y (..., F)",),
-}
 
 
 @click.command()
@@ -58,15 +48,15 @@ def _card(catalog: Catalog, variant: Variant) -> Iterator[str]:
     yield from _section("Strengths", metadata.strengths, "+ ")
     yield from _section("Weaknesses", metadata.weaknesses, "- ")
     yield from _section("Use it when", [metadata.use_when])
-    yield from _section("Shapes", _shapes(variant))
+    yield from _section("Shapes", shapes(variant))
     yield from _section("Options", (f"{n} = {v!r}" for n, v in variant.options.items()))
-    yield from _section("Tensors", _tensors(variant))
-    yield from _section("Forwards", (_forward(variant, name) for name in variant.forwards))
+    yield from _section("Tensors", tensors(variant))
+    yield from _section("Forwards", (forward_told(variant, name) for name in variant.forwards))
     yield from _section(
         "Declared, and measured",
-        (f"{name.replace('_', ' ')}: {_said(v)}" for name, v in metadata.properties.items()),
+        (f"{name.replace('_', ' ')}: {said(v)}" for name, v in metadata.properties.items()),
     )
-    yield from _section("Identities, tested", (_identity(i) for i in variant.identities))
+    yield from _section("Identities, tested", (identity_told(i) for i in variant.identities))
     if variant.approximates:
         yield from _section("Approximates", [variant.approximates])
     yield from _section("Section of the textbook", [metadata.section])
@@ -96,41 +86,6 @@ def _paragraph(text: str, mark: str = "") -> list[str]:
     )
 
 
-def _shapes(variant: Variant) -> tuple[str, ...]:
-    if getattr(variant, "gated", False):
-        return ("x (..., F) -> y (..., F/2), F even",)
-    return _SHAPES[variant.kind]
-
-
-def _tensors(variant: Variant) -> Iterator[str]:
-    """The declared tensors at small sizes, for their names and how their shapes come about."""
-    from bakeoff.registry.binding import draw, takes
-    from bakeoff.registry.shapes import Shape
-
-    grid = ((4, 4),) if takes(variant, "grid") else None
-    size = Shape(1, 2, 2, 16, 16, 8, 8, grid) if variant.kind == "attention" else 8
-    said = "at H = 2, D = 8" if variant.kind == "attention" else "at F = 8"
-    for source in ("parameters", "inputs", "noise"):
-        for name, tensor in draw(variant, source, size, None, variant.options).items():
-            yield f"{source}: {name} {tuple(tensor.shape)} {said}"
-
-
-def _forward(variant: Variant, name: str) -> str:
-    forward: Forward = variant.forward(name)
-    doc = " ".join((forward.fn.__doc__ or "").split("\n\n")[0].split())
-    notes = []
-    if forward.complexity:
-        notes.append(f"FLOPs ~ {forward.complexity}")
-    if forward.memory:
-        notes.append(f"memory ~ {forward.memory}")
-    if variant.kind == "attention":
-        notes.append({"none": "no masks", "keys": "key masks", "full": "any mask"}[forward.masks])
-    if not forward.backward:
-        notes.append("no backward")
-    told = f" [{', '.join(notes)}]" if notes else ""
-    return f"{name}: {doc}{told}" if doc else f"{name}{told}"
-
-
 def _maps(variant: Variant) -> Iterator[str]:
     """Who attends to whom, queries down and keys across, computed from the reference."""
     from bakeoff.reports.maps import Picture, shaded
@@ -155,14 +110,3 @@ def _maps(variant: Variant) -> Iterator[str]:
         picture = Picture(variant.name, pattern, found.share, tuple(found.rows), options)
         yield from ("", *_paragraph(picture.told), "")
         yield from (f"  {line}".rstrip() for line in shaded(picture.rows))
-
-
-def _said(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
-
-
-def _identity(identity: object) -> str:
-    name, equals = getattr(identity, "name", ""), getattr(identity, "equals", "")
-    return f"{name}: equals {equals if isinstance(equals, str) else 'a given function'}"

@@ -1,0 +1,1 @@
+"""Two variants for bakeoff: Gaussian attention and the SmeLU activation."""

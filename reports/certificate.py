@@ -1,0 +1,251 @@
+"""The certificate of one variant: every check of every forward, pass or fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text
+from bakeoff.reports.failures import where
+from bakeoff.reports.maps import METRIC
+from bakeoff.reports.rows import Row, plain
+from bakeoff.reports.units import number
+from bakeoff.reports.verdicts import SIZES, verdicts_of
+from bakeoff.reports.words import plural
+from bakeoff.suites.records import CELL_METRIC
+
+__all__ = ["Certificate", "Check", "ForwardCertificate", "Guide", "blocks", "certificate_of"]
+
+#: From the best to the worst that can be said of several rows of one check.
+_SEVERITY = ("unsupported", "ok", "timeout", "oom", "crashed", "failed", "wrong")
+#: What a variant may be called after its checks, the worst first.
+_BAD = ("wrong", "failed")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What a reader needs beside the rows.
+
+    Args:
+        expected: By name of a check what must hold.
+        look: By name of a check where such a fault usually is.
+        sources: By forward the file and the line of its function.
+    """
+
+    expected: Mapping[str, str]
+    look: Mapping[str, str]
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of one forward, over all cells in which it was made.
+
+    Args:
+        name: The probe, the property, the identity, or the judged number.
+        status: The worst of all cells.
+        cells: In how many cells it could be made.
+        value: The largest of the judged numbers, where there are any.
+        got: What was found, where it is not ok.
+        expected: What must hold.
+        at: The cells of the worst status, in words.
+        look: Where to look for the fault.
+    """
+
+    name: str
+    status: str
+    cells: int
+    value: float | None = None
+    got: str = ""
+    expected: str = ""
+    at: str = ""
+    look: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it holds, or can't be asked of this forward."""
+        return self.status in ("ok", "unsupported")
+
+
+@dataclass(frozen=True)
+class ForwardCertificate:
+    """What is known of one forward.
+
+    Args:
+        name: Of the forward.
+        verdict: ``right``, ``wrong``, ``failed``, ``unverified`` or ``not measured``.
+        reason: Why, where it is not ``right``.
+        checks: All of them, in the order in which they were made.
+    """
+
+    name: str
+    verdict: str
+    reason: str
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of one variant.
+
+    Args:
+        variant: Its name.
+        kind: Its kind.
+        origin: The plugin that brings it.
+        forwards: One for each of its forwards.
+        seconds: How long it took.
+    """
+
+    variant: str
+    kind: str
+    origin: str
+    forwards: tuple[ForwardCertificate, ...]
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """The worst of its forwards that were measured; ``not measured`` where none was."""
+        found = [f.verdict for f in self.forwards if f.verdict != "not measured"]
+        worst = next((bad for bad in _BAD if bad in found), "")
+        if worst or not found:
+            return worst or "not measured"
+        return "right" if "right" in found else "unverified"
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong: it is right, or there is nothing to compare it with."""
+        return self.verdict in ("right", "unverified")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"verdict": self.verdict, "passed": self.passed, **asdict(self)}
+
+    def __str__(self) -> str:
+        from bakeoff.reports.text import terminal
+
+        return terminal(blocks([self])).rstrip()
+
+
+def certificate_of(
+    rows: Sequence[Row], variant: str, origin: str, guide: Guide, seconds: float = 0.0
+) -> Certificate:
+    """Gather the rows of one variant."""
+    own = [row for row in rows if row.axes["variant"] == variant]
+    verdicts = {v.label.rpartition(":")[2]: v for v in verdicts_of(own)}
+    forwards = []
+    for name, verdict in verdicts.items():
+        checks = _checks([row for row in own if row.axes["forward"] == name], guide, name)
+        failed = [check for check in checks if not check.passed]
+        worst = max(failed, key=lambda check: _SEVERITY.index(check.status), default=None)
+        said = verdict.verdict
+        if worst:  # other suites judge too: counts of a cost that was declared
+            said = "wrong" if worst.status == "wrong" else "failed"
+        reason = f"{worst.name}: {worst.got}" if worst else verdict.reason
+        forwards.append(ForwardCertificate(name, said, reason, tuple(checks)))
+    kind = str(own[0].axes["kind"]) if own else ""
+    return Certificate(variant, kind, origin, tuple(forwards), seconds)
+
+
+def blocks(certificates: Sequence[Certificate]) -> Iterator[Block]:
+    """The certificates as a document."""
+    for certificate in certificates:
+        yield Heading(1, f"{certificate.variant}: {certificate.verdict}")
+        total = sum(_made(forward) for forward in certificate.forwards)
+        yield Text(
+            (
+                f"{certificate.kind.capitalize()} from ",
+                Code(certificate.origin),
+                f"; {plural(total, 'check')} in {certificate.seconds:.0f} s.",
+            )
+        )
+        yield Grid(
+            ("forward", "verdict", "checks", "failed", "worst\nerror", "worst\ngradient"),
+            tuple(_line(forward) for forward in certificate.forwards),
+        )
+        yield from _remarks(certificate)
+        for forward in certificate.forwards:
+            yield from _faults(forward)
+
+
+def _line(forward: ForwardCertificate) -> tuple[str, ...]:
+    failed = sum(not check.passed for check in forward.checks)
+    return (
+        Code(forward.name),
+        forward.verdict,
+        str(_made(forward)),
+        str(failed),
+        _largest(forward, ("error_ratio", "error_ratio_masked")),
+        _largest(forward, ("grad_error_ratio",)),
+    )
+
+
+def _largest(forward: ForwardCertificate, names: tuple[str, ...]) -> str:
+    found = [c.value for c in forward.checks if c.name in names and c.value is not None]
+    return number(max(found)) if found else "-"
+
+
+def _made(forward: ForwardCertificate) -> int:
+    return sum(check.status != "unsupported" for check in forward.checks)
+
+
+def _remarks(certificate: Certificate) -> Iterator[Block]:
+    """What a verdict that is neither right nor wrong means."""
+    told = {
+        "unverified": "there is no second, independent way to compute it, so that only what must "
+        "hold of any {kind} was checked. Add a faster forward, or one from another library",
+        "not measured": "it runs nothing of this here: {reason}",
+    }
+    lines = [
+        (Code(f.name), f" is {f.verdict}: ", told[f.verdict].format(kind=certificate.kind,
+                                                                     reason=f.reason), ".")
+        for f in certificate.forwards
+        if f.verdict in told
+    ]  # fmt: skip
+    if lines:
+        yield Items(tuple(lines))
+
+
+def _faults(forward: ForwardCertificate) -> Iterator[Block]:
+    for check in forward.checks:
+        if check.passed:
+            continue
+        yield Heading(2, f"{forward.name}: {check.name} {check.status}")
+        items = (("got: ", check.got), ("expected: ", check.expected), ("at: ", check.at),
+                 ("look at: ", check.look))  # fmt: skip
+        yield Items(tuple((title, Code(text)) for title, text in items if text))
+
+
+def _checks(rows: Sequence[Row], guide: Guide, forward: str) -> list[Check]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.metric in (*SIZES, METRIC) and not row.failed:
+            continue  # told, not judged
+        groups.setdefault(_name(row), []).append(row)
+    return [_check(name, group, guide, forward) for name, group in groups.items()]
+
+
+def _check(name: str, rows: Sequence[Row], guide: Guide, forward: str) -> Check:
+    worst = max(rows, key=lambda row: _SEVERITY.index(row.status))
+    values = [row.value for row in rows if row.value is not None]
+    made = sum(row.status != "unsupported" for row in rows)
+    value = max(values) if values else None
+    if worst.status == "ok":
+        return Check(name, "ok", made, value)
+    alike = [row for row in rows if row.status == worst.status]
+    if worst.status == "unsupported":
+        return Check(name, worst.status, 0, None, worst.reason)
+    metric = worst.metric
+    look = "; ".join(filter(None, (guide.sources.get(forward, ""), guide.look.get(metric, ""))))
+    expected = guide.expected.get("property" if metric.startswith("property_") else metric, "")
+    return Check(name, worst.status, made, value, worst.reason, expected, where(alike), look)
+
+
+def _name(row: Row) -> str:
+    """The metric; with it which identity, or what the suite looked at where nothing came out."""
+    extra = plain(row.axes["extra"] or "{}")
+    if identity := extra.get("identity"):
+        return f"{row.metric} ({identity})"
+    if row.metric == CELL_METRIC:
+        return f"{row.axes['suite']} {extra.get('check', '')}".rstrip()
+    return row.metric

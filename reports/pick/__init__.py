@@ -1,0 +1,1 @@
+"""What to take on this machine, from measured results, and what was ruled out by what."""

@@ -1,0 +1,152 @@
+"""Probes that hold a forward to the reference, at sizes and arguments that faults like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from bakeoff.registry.shapes import Case
+from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.layouts import random_mask
+from bakeoff.suites.sensitivity import REFUSED, other_values
+from bakeoff.suites.tensors import Arguments, arguments_for, why_not
+from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, right_if
+
+__all__ = [
+    "cross",
+    "mask_gradient",
+    "options_obeyed",
+    "prime",
+    "scale_given",
+    "single",
+    "value_size",
+]
+
+#: A scale that is neither 1 nor the default of any usual head.
+SCALE = 0.3
+#: The most cases in which one option is tried.
+MOST_VALUES = 3
+
+
+def single(subject: Subject) -> Verdict:
+    """Sizes of 1: one position; and for attention one example with one head."""
+    if not subject.is_attention:
+        return _as_reference(subject, "", batch=1, seq_len=1)
+    alone = {"batch": 1, "heads": 1, "kv_heads": 1}
+    return _worst(
+        _as_reference(subject, "", **sizes) for sizes in ({"q_len": 1, "k_len": 1}, alone)
+    )
+
+
+def prime(subject: Subject) -> Verdict:
+    """A prime N, larger than the usual block."""
+    sizes = {"q_len": 131, "k_len": 131} if subject.is_attention else {"seq_len": 131}
+    return _as_reference(subject, "", **sizes)
+
+
+def cross(subject: Subject) -> Verdict:
+    """Fewer keys than queries, and more."""
+    return _worst(
+        _as_reference(subject, "cross", **sizes)
+        for sizes in ({"q_len": 29, "k_len": 53}, {"q_len": 53, "k_len": 29})
+    )
+
+
+def value_size(subject: Subject) -> Verdict:
+    """Values of another size than queries and keys, neither a power of two."""
+    return _as_reference(subject, "", head_dim=12, value_dim=20)
+
+
+def scale_given(subject: Subject) -> Verdict:
+    """A scale that is given is taken instead of the default."""
+
+    def scaled(arguments: Arguments, seed: int) -> Arguments:
+        return arguments.having(scale=SCALE)
+
+    oracle = Oracle(subject.variant, subject.case(), prepare=scaled)
+    return _judged(subject, oracle, f"scale {SCALE}")
+
+
+def mask_gradient(subject: Subject) -> Verdict:
+    """The gradients are those of the reference where a mask hides some keys, too."""
+    level = subject.forward.masks
+    if level == "none":
+        raise Unsupported("it declares that it obeys no mask")
+
+    def masked(arguments: Arguments, seed: int) -> Arguments:
+        return arguments.having(mask=random_mask(arguments, level, seed))
+
+    oracle = Oracle(subject.variant, subject.case("", "training"), gradients_of, masked)
+    return _judged(subject, oracle, "with a random mask")
+
+
+def options_obeyed(subject: Subject) -> Verdict:
+    """Under other values of each option it is the reference under the same: no bound is off by one.
+
+    Values that the reference refuses are left out.
+    """
+    verdicts = [
+        _agrees(subject, case, f"{name} = {case.options[name]!r}")
+        for name in subject.variant.options
+        for case in _cases(subject, name)
+    ]
+    if not verdicts:
+        raise Unsupported("it has no option of which another value can be tried")
+    return _worst(verdicts)
+
+
+def _cases(subject: Subject, name: str) -> Iterator[Case]:
+    """Cases with other values of an option, plain and causal, that the reference can run."""
+    tried = 0
+    for value in other_values(subject.variant.options[name]):
+        options = {**subject.variant.options, name: value}
+        found = [case for case in _bases(subject, options) if _runs(subject, case)]
+        yield from found
+        tried += bool(found)
+        if tried == MOST_VALUES:
+            return
+
+
+def _bases(subject: Subject, options: Mapping[str, Any]) -> Iterator[Case]:
+    for pattern in ("self", "causal_self") if subject.is_attention else ("",):
+        try:
+            case = replace(subject.case(pattern), options=options)
+        except Unsupported:
+            continue
+        if why_not(subject.variant, subject.name, case) is None:
+            yield case
+
+
+def _runs(subject: Subject, case: Case) -> bool:
+    """Whether the reference gives numbers under these options."""
+    try:
+        wide = arguments_for(subject.variant, case).to(torch.float64)
+        with torch.no_grad():
+            output = wide.call(subject.variant.forward("reference").fn)
+    except REFUSED:
+        return False
+    return bool(output.isfinite().all())
+
+
+def _agrees(subject: Subject, case: Case, told: str) -> Verdict:
+    where = f"{told}, {case.pattern}" if case.pattern else told
+    return _judged(subject, Oracle(subject.variant, case), where)
+
+
+def _as_reference(subject: Subject, pattern: str, **sizes: Any) -> Verdict:
+    told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    return _judged(subject, Oracle(subject.variant, subject.case(pattern, **sizes)), told)
+
+
+def _judged(subject: Subject, oracle: Oracle, told: str) -> Verdict:
+    errors = oracle.judge(subject.forward.fn)[0]
+    value = errors.ratio if errors.finite else None
+    return right_if(errors.right, f"{told}: {errors.explain()}", value)
+
+
+def _worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The one with the largest ratio; one without a ratio is beyond all others."""
+    return max(verdicts, key=lambda v: float("inf") if v.value is None else v.value)

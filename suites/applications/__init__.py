@@ -1,0 +1,1 @@
+"""Variants inside the models of transformers: swapping them in, training them, what it costs."""

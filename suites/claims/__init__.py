@@ -1,0 +1,1 @@
+"""The textbook held to the test: statements, what decides them, and how they are judged."""
