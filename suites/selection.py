@@ -198,9 +198,6 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
             )
     for value in selection.grids:
         grid_of(value, 1)
-    for value in selection.depths:
-        if value < 2:
-            raise UsageError(f"depths: got {value!r}, expected at least 2 layers to compare")
     for value in selection.devices:
         _require_device(value)
     _check_plain(selection)

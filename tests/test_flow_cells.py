@@ -100,9 +100,19 @@ def test_what_has_no_critical_initialisation_says_so(catalog: Catalog) -> None:
         assert told in flow[0].reason
 
 
+def test_one_layer_has_nothing_to_compare(catalog: Catalog) -> None:
+    records = records_of(catalog, "residual", depths=(1,))
+    assert [record.status for record in records] == [Status.UNSUPPORTED]
+    assert "one layer" in records[0].reason
+
+
+def test_without_depths_there_is_no_flow(catalog: Catalog) -> None:
+    assert not records_of(catalog, "relu", depths=())
+
+
 def test_axes_are_checked() -> None:
-    with pytest.raises(UsageError, match="at least 2 layers"):
-        selection_for("quick", "gradient", {"depths": (1,)})
+    with pytest.raises(UsageError, match="depths: got 0"):
+        selection_for("quick", "gradient", {"depths": (0,)})
     with pytest.raises(UsageError, match="expected one of he, xavier"):
         selection_for("quick", "gradient", {"initialisations": ("lecun",)})
     with pytest.raises(UsageError, match="draws: got 0"):

@@ -43,7 +43,9 @@ _REACH_REMARKS = {f"grad_to_{name}": f"at N = {LENGTHS[-1]}" for name in "qkv"}
 
 
 def plan(suite: str, version: int, catalog: Catalog, selection: Selection) -> Iterator[Job]:
-    """One job a variant."""
+    """One job a variant; none where no depth is selected."""
+    if not selection.depths:
+        return
     fixed = replace(
         selection,
         patterns=("self",),
@@ -114,6 +116,8 @@ def measure(job: Job) -> Iterator[Record]:
 
 def _records(variant: Variant, cell: Cell, curves: dict[str, Curve | None]) -> Iterator[Record]:
     case, extra = cell.case, cell.extra
+    if extra.get("depth", 2) < 2:
+        raise UnsupportedError("a stack of one layer has no first and last to compare")
     draws = int(extra.get("draws", 1))
     seeds = [draws * case.seed + draw for draw in range(draws)]
     match variant, extra["check"]:
