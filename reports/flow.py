@@ -141,8 +141,9 @@ def reaches_of(rows: Sequence[Row]) -> list[Reach]:
         shown = []
         for name in "qkv":
             for metric in (f"grad_to_{name}", f"grad_to_{name}_exponent"):
-                row = by_metric.get(metric)
-                shown.append("-" if row is None or row.value is None else number(row.value))
+                found_row = by_metric.get(metric)
+                value = found_row.value if found_row else None
+                shown.append("-" if value is None else number(value))
         length = int(first.reason.rpartition("= ")[2])
         found.append(Reach(_name(first), length, tuple(shown)))
     return found

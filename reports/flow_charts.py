@@ -13,7 +13,7 @@ __all__ = ["by_layer", "ratios"]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _ROW_PIXELS = 17
 _LOG = {"type": "log", "nice": False, "padding": 12}
-_POWERS = {"format": ".0e", "tickCount": 6}
+_POWERS = {"format": "~g", "tickCount": 6}
 
 
 def ratios(stacks: Sequence[Stacked]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def ratios(stacks: Sequence[Stacked]) -> dict[str, Any]:
         "scale": _LOG,
         "axis": {"title": "gradient at the first layer ÷ at the last", **_POWERS},
     }
-    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    rule = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
     tooltip = [{"field": "name", "title": "variant"}, {"field": "told", "title": "ratio"}]
     return {
         "$schema": _SCHEMA,
@@ -46,7 +46,7 @@ def ratios(stacks: Sequence[Stacked]) -> dict[str, Any]:
         "autosize": {"type": "fit-x", "contains": "padding"},
         "data": {"values": values},
         "layer": [
-            {"mark": {"type": "rule", "color": "#888"}, "encoding": {"y": y, **ends}},
+            {"mark": {"type": "rule", "color": "#888"}, "encoding": rule},
             {
                 "mark": {"type": "point", "filled": True, "size": 50},
                 "encoding": {"y": y, "x": x, "tooltip": tooltip},
@@ -66,7 +66,7 @@ def by_layer(stacks: Sequence[Stacked]) -> dict[str, Any]:
                 for layer, norm in enumerate(norms, start=1)
                 if norm
             ]
-    x = {"field": "layer", "type": "quantitative", "axis": {"format": "d"}}
+    x = {"field": "layer", "type": "quantitative", "axis": {"format": "d", "tickMinStep": 1}}
     y = {
         "field": "value",
         "type": "quantitative",

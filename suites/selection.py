@@ -81,8 +81,8 @@ class Selection:
         inputs: normal, peaked, or paths of files of tensors.
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
-        depths: Layers: of the stacks in which gradient flow is measured; of the models that learn,
-            where empty takes those that each task states.
+        depths: Layers: of the stacks in which gradient flow is measured, where empty leaves that
+            out; of the models that learn, where empty takes those that each task states.
         initialisations: Of stacks of activations: he, xavier, orthogonal, critical,
             critical_orthogonal.
         options: Values to sweep, by the name of the option.
@@ -198,9 +198,6 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
             )
     for value in selection.grids:
         grid_of(value, 1)
-    for value in selection.depths:
-        if value < 2:
-            raise UsageError(f"depths: got {value!r}, expected at least 2 layers to compare")
     for value in selection.devices:
         _require_device(value)
     _check_plain(selection)

@@ -36,7 +36,9 @@ FLOAT = torch.float64
 
 
 def normal(seed: int, *sizes: int) -> torch.Tensor:
-    return torch.randn(*sizes, generator=torch.Generator().manual_seed(seed), dtype=FLOAT)
+    """Data, from another stream than weights of the same seed: they would be equal numbers."""
+    generator = torch.Generator().manual_seed(2**31 + seed)
+    return torch.randn(*sizes, generator=generator, dtype=FLOAT)
 
 
 def activation(catalog: Catalog, name: str) -> Activation:
@@ -236,11 +238,11 @@ def test_the_weights_of_attention(catalog: Catalog) -> None:
     variant = catalog["scaled_dot_product"]
     assert isinstance(variant, Attention)
     shape = Shape(2, 2, 2, 8, 8, 4, 4)
-    layer = AttentionStack(variant, 1, shape, torch.Generator().manual_seed(0), causal=True)
-    x = normal(0, 2, 8, 8)
-    weights = attention_weights(layer.layers[0], x)
-    q, k, v = layer.layers[0].queries_keys_values(x)
-    assert torch.allclose(weights @ v, layer.layers[0].attend(q, k, v))
+    stack = AttentionStack(variant, 1, shape, torch.Generator().manual_seed(0), causal=True)
+    layer, x = stack.layer(0), normal(0, 2, 8, 8)
+    weights = attention_weights(layer, x)
+    q, k, v = layer.queries_keys_values(x)
+    assert torch.allclose(weights @ v, layer.attend(q, k, v))
     assert torch.equal(weights, weights.tril())
     uniform = torch.ones(8, 8, dtype=FLOAT).tril()
     uniform /= uniform.sum(-1, keepdim=True)

@@ -182,7 +182,7 @@ def test_other_kinds_are_refused(catalog: Catalog) -> None:
 
 def test_a_users_own(catalog: Catalog) -> None:
     metadata = Metadata(
-        title="Sine", summary="A sine.", formula=r"\sin x", strengths=(), weaknesses=(),
+        title="Sine", summary="A sine.", formula=r"\sin x", strengths="odd", weaknesses="periodic",
         use_when="Never.", tags="hidden_layer",
     )  # fmt: skip
     forwards = {"reference": lambda x, frequency: torch.sin(frequency * x)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bakeoff.reports.blocks import Block, Code, Figure, Grid, Heading, Items, Text, names_of
 from bakeoff.reports.failures import failures_of, refusals_of
@@ -21,7 +21,7 @@ _LEGEND = (
     "gradient at the first layer ÷ at the last, 1 where it arrives undiminished; for activations "
     "at pre-activations, for others at what layers put out. Per layer: its root over the layers "
     "between. JJᵀ: mean and variance of the squared singular values of the Jacobian of the whole "
-    "stack. The results hold intervals, and every layer."
+    "stack. >f64: a value left float64. The results hold intervals, and every layer."
 )
 _ACTIVATIONS = (
     "χ: the growth of the squared gradient's norm for each layer, measured and by mean-field "
@@ -38,6 +38,28 @@ _REACH = (
     "How much of a random gradient at the output reaches q, k and v of one call, ‖∂⟨o, g⟩/∂q‖ ÷ "
     "‖g‖ at N = {}, and b of its growth N^b over the lengths before."
 )
+
+#: Headers with metrics.
+_BOTH = {"ratio": "grad_norm_ratio", "per\nlayer": "per_layer"}
+_JACOBIAN = {"JJᵀ\nmean": "jacobian_mean", "JJᵀ\nvariance": "jacobian_variance"}
+_OF_ACTIVATIONS = {
+    "ratio": "grad_norm_ratio",
+    "χ": "chi",
+    "χ\ntheory": "chi_theory",
+    "q ÷\ntheory": "q_map_ratio",
+    "satu-\nrated": "saturated_fraction",
+    "dead": "dead_fraction",
+    "dead\ntrained": "dead_fraction_trained",
+    **_JACOBIAN,
+}
+_OF_ATTENTIONS = {
+    **_BOTH,
+    "rank": "rank_residual",
+    "entropy": "attention_entropy",
+    "output\nvariance": "activation_variance",
+    **_JACOBIAN,
+}
+_OF_CONNECTIONS = {**_BOTH, "output\nvariance": "activation_variance", **_JACOBIAN}
 
 
 def _blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:
@@ -69,61 +91,51 @@ def _blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:
 def _activations(stacks: Sequence[Stacked]) -> Iterator[Block]:
     yield Heading(3, "Stacks of activations")
     yield Text((_ACTIVATIONS,))
-    for setting in dict.fromkeys(stack.setting for stack in stacks):
-        group = [stack for stack in stacks if stack.setting == setting]
-        depth = max(stack.depth for stack in group)
-        deepest = _sorted(stack for stack in group if stack.depth == depth)
-        yield Heading(4, f"{setting}, {plural(depth, 'layer')}")
+    for heading, group, deepest in _by_setting(stacks):
+        yield heading
         yield Figure(ratios(deepest))
-        headers = ("activation", "ratio", "per\nlayer", "χ", "χ\ntheory", "q ÷\ntheory")
-        headers += ("satu-\nrated", "dead", "dead\ntrained", "JJᵀ\nmean", "JJᵀ\nvariance")
-        metrics = ("grad_norm_ratio", "per_layer", "chi", "chi_theory", "q_map_ratio")
-        metrics += ("saturated_fraction", "dead_fraction", "dead_fraction_trained")
-        metrics += ("jacobian_mean", "jacobian_variance")
-        yield _grid(headers, metrics, deepest)
+        yield _grid(deepest, _OF_ACTIVATIONS)
         yield from _over_depth(group)
 
 
 def _attentions(stacks: Sequence[Stacked]) -> Iterator[Block]:
     yield Heading(3, "Stacks of attentions")
     yield Text((_ATTENTION,))
-    for setting in dict.fromkeys(stack.setting for stack in stacks):
-        group = [stack for stack in stacks if stack.setting == setting]
-        depth = max(stack.depth for stack in group)
-        deepest = _sorted(stack for stack in group if stack.depth == depth)
-        yield Heading(4, f"{setting}, {plural(depth, 'layer')}")
-        headers = ("attention", "ratio", "per\nlayer", "rank", "entropy", "output\nvariance")
-        metrics = ("grad_norm_ratio", "per_layer", "rank_residual", "attention_entropy")
-        metrics += ("activation_variance", "jacobian_mean", "jacobian_variance")
-        yield _grid((*headers, "JJᵀ\nmean", "JJᵀ\nvariance"), metrics, deepest)
+    for heading, group, deepest in _by_setting(stacks):
+        yield heading
+        yield _grid(deepest, _OF_ATTENTIONS)
         yield from _over_depth(group)
 
 
 def _connections(stacks: Sequence[Stacked]) -> Iterator[Block]:
     yield Heading(3, "Stacks of connections")
+    for heading, group, deepest in _by_setting(stacks):
+        yield heading
+        yield Figure(by_layer(deepest))
+        yield _grid(deepest, _OF_CONNECTIONS)
+        yield from _over_depth(group)
+
+
+def _by_setting(
+    stacks: Sequence[Stacked],
+) -> Iterator[tuple[Heading, list[Stacked], list[Stacked]]]:
+    """For each setting a heading, its stacks, and the deepest of them in order."""
     for setting in dict.fromkeys(stack.setting for stack in stacks):
         group = [stack for stack in stacks if stack.setting == setting]
         depth = max(stack.depth for stack in group)
         deepest = _sorted(stack for stack in group if stack.depth == depth)
-        told = f"{setting}, " if setting else ""
-        yield Heading(4, f"{told}{plural(depth, 'layer')}")
-        yield Figure(by_layer(deepest))
-        headers = ("connection", "ratio", "per\nlayer", "output\nvariance")
-        metrics = ("grad_norm_ratio", "per_layer", "activation_variance", "jacobian_mean")
-        yield _grid(
-            (*headers, "JJᵀ\nmean", "JJᵀ\nvariance"), (*metrics, "jacobian_variance"), deepest
-        )
-        yield from _over_depth(group)
+        told = ", ".join(filter(None, (setting, plural(depth, "layer"))))
+        yield Heading(4, told[0].upper() + told[1:]), group, deepest
 
 
-def _sorted(stacks: Iterator[Stacked]) -> list[Stacked]:
+def _sorted(stacks: Iterable[Stacked]) -> list[Stacked]:
     """Nearest to undiminished first; what has no number last."""
     return sorted(stacks, key=lambda stack: stack.distance)
 
 
-def _grid(headers: Sequence[str], metrics: Sequence[str], stacks: Sequence[Stacked]) -> Grid:
-    rows = tuple((Code(s.name), *(s.shown(metric) for metric in metrics)) for s in stacks)
-    return Grid(tuple(headers), rows)
+def _grid(stacks: Sequence[Stacked], columns: Mapping[str, str]) -> Grid:
+    rows = tuple((Code(s.name), *(s.shown(metric) for metric in columns.values())) for s in stacks)
+    return Grid((stacks[0].kind, *columns), rows)
 
 
 def _over_depth(group: Sequence[Stacked]) -> Iterator[Block]:
@@ -132,7 +144,7 @@ def _over_depth(group: Sequence[Stacked]) -> Iterator[Block]:
     if len(depths) < 2:
         return
     by_name: dict[str, dict[int, str]] = {}
-    for stack in _sorted(iter(group)):
+    for stack in _sorted(group):
         by_name.setdefault(stack.name, {})[stack.depth] = stack.shown("grad_norm_ratio")
     yield Grid(
         ("ratio at depth", *map(str, depths)),

@@ -14,6 +14,7 @@ from typing import Any
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnsupportedError
+from bakeoff.registry.shapes import Shape
 from bakeoff.registry.variants import Activation, Attention, Connection, Variant
 from bakeoff.suites.flow.comparison import activation_records
 from bakeoff.suites.flow.draws import (
@@ -24,7 +25,7 @@ from bakeoff.suites.flow.draws import (
 from bakeoff.suites.flow.gains import initialisation
 from bakeoff.suites.flow.quadrature import Curve, curve_of
 from bakeoff.suites.flow.samples import records_of
-from bakeoff.suites.grids import NO_GRID
+from bakeoff.suites.grids import NO_GRID, grid_of
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job
@@ -34,15 +35,17 @@ from bakeoff.suites.verdicts import brief, status_of, usual_pattern
 __all__ = ["CHECKS", "measure", "plan"]
 
 CHECKS = ("flow", "reach", "initialisation")
-#: Rows of data, or positions of a sequence.
-ROWS = 64
+#: Rows of data, and positions of a sequence.
+ROWS, POSITIONS = 64, 32
 #: Lengths over which the gradients of q, k and v are followed.
 LENGTHS = (32, 64, 128)
 _REACH_REMARKS = {f"grad_to_{name}": f"at N = {LENGTHS[-1]}" for name in "qkv"}
 
 
 def plan(suite: str, version: int, catalog: Catalog, selection: Selection) -> Iterator[Job]:
-    """One job a variant."""
+    """One job a variant; none where no depth is selected."""
+    if not selection.depths:
+        return
     fixed = replace(
         selection,
         patterns=("self",),
@@ -56,10 +59,21 @@ def plan(suite: str, version: int, catalog: Catalog, selection: Selection) -> It
         directions=("training",),
     )
     cells = expand(suite, version, catalog, fixed)
-    named = [cell for cell in cells if cell.forward == "reference"]
+    # Of patterns each attention has its usual one: self, where its mechanism allows that.
+    named = dict.fromkeys(
+        _usual(catalog[cell.variant], cell) for cell in cells if cell.forward == "reference"
+    )
     for name, group in groupby(named, key=lambda cell: cell.variant):
         found = [c for cell in group for c in _cells(catalog[name], cell, selection)]
         yield Job(tuple(found), untimed=True)
+
+
+def _usual(variant: Variant, cell: Cell) -> Cell:
+    if not isinstance(cell.case.shape, Shape):
+        return cell
+    grid = grid_of("square", POSITIONS) if cell.case.shape.grid else None
+    shape = replace(cell.case.shape, q_len=POSITIONS, k_len=POSITIONS, grid=grid)
+    return replace(cell, case=replace(cell.case, shape=shape, pattern=usual_pattern(variant)))
 
 
 def _cells(variant: Variant, cell: Cell, selection: Selection) -> Iterator[Cell]:
@@ -73,9 +87,6 @@ def _cells(variant: Variant, cell: Cell, selection: Selection) -> Iterator[Cell]
                 for depth in selection.depths:
                     yield having("flow", depth=depth, initialisation=name)
         case Attention():
-            # A usual pattern stands in where the mechanism does not allow self-attention.
-            own = replace(cell.case, pattern=usual_pattern(variant))
-            cell = replace(cell, case=own)
             for skip in (False, True):
                 for depth in selection.depths:
                     yield having("flow", depth=depth, skip=skip)
@@ -105,6 +116,8 @@ def measure(job: Job) -> Iterator[Record]:
 
 def _records(variant: Variant, cell: Cell, curves: dict[str, Curve | None]) -> Iterator[Record]:
     case, extra = cell.case, cell.extra
+    if extra.get("depth", 2) < 2:
+        raise UnsupportedError("a stack of one layer has no first and last to compare")
     draws = int(extra.get("draws", 1))
     seeds = [draws * case.seed + draw for draw in range(draws)]
     match variant, extra["check"]:

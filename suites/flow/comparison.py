@@ -42,13 +42,14 @@ def activation_records(
         activation_sample(variant, cell.case, depth, initialisation, seed, curve, steps)
         for seed in seeds
     ]
-    remarks = {"dead_fraction_trained": f"after {STEPS} steps of Adam"}
+    remarks = {"dead_fraction_trained": f"after {STEPS} steps of sign descent"}
     theory = variances(curve, initialisation, depth) if curve else []
     if curve and math.isfinite(theory[-1]):
         samples = [_against(theory[-1], sample) for sample in samples]
-        stays = fixed_point(curve, initialisation.weight_variance, initialisation.bias_variance)
+        weight, bias = initialisation.weight_variance, initialisation.bias_variance
+        stays = fixed_point(curve, weight, bias, start=theory[0])
         remarks["pre_activation_variance"] = f"theory {theory[-1]:.4g}, fixed point {stays:.4g}"
-        growth = [chi(curve, q, initialisation.weight_variance) for q in theory[:-1]]
+        growth = [chi(curve, q, weight) for q in theory[:-1]]
         expected = math.exp(sum(math.log(max(x, 1e-300)) for x in growth) / max(1, len(growth)))
         yield Record(cell, "chi_theory", expected)
     yield from records_of(cell, samples, remarks)

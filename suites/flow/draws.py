@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -36,11 +36,13 @@ from bakeoff.suites.flow.stacks import (
     gradient_norms,
 )
 from bakeoff.suites.flow.training import trained
+from bakeoff.suites.grids import grid_of
 
 __all__ = ["activation_sample", "attention_sample", "connection_sample", "reach_sample"]
 
-#: Added to a seed for data and cotangents, which are the same for all variants.
-SHARED = 2**32
+#: Added to a seed for data and cotangents, which are the same for all variants and independent of
+#: the weights: torch's generator keeps 32 bits of a seed, and equal ones draw equal numbers.
+SHARED = 2**31
 #: The Jacobian of an attention has (N·H·D)² entries: it is taken of a small stack.
 SMALL = {"q_len": 8, "k_len": 8, "head_dim": 4, "value_dim": 4}
 SMALL_GRID = ((2, 4),)
@@ -103,10 +105,8 @@ def attention_sample(variant: Attention, case: Case, depth: int, skip: bool, see
         profiles["rank_residual"] = _each(states.outputs, rank_residual)
         if variant.declared("row_stochastic"):
             inputs = (x, *states.outputs[:-1])
-            weights = [
-                attention_weights(layer, of) for layer, of in zip(stack.layers, inputs, strict=True)
-            ]
-            profiles["attention_entropy"] = _each(tuple(weights), attention_entropy)
+            weights = (attention_weights(stack.layer(i), of) for i, of in enumerate(inputs))
+            profiles["attention_entropy"] = _each(weights, attention_entropy)
         small = replace(shape, **SMALL, batch=1, grid=SMALL_GRID if shape.grid else None)
         tiny = AttentionStack(variant, depth, small, generator, **settings)
         values |= _spectrum(tiny, _normal(seed, small.q_len, small.heads * small.head_dim))
@@ -134,11 +134,12 @@ def reach_sample(variant: Attention, case: Case, lengths: tuple[int, ...], seed:
     shape = case.attention_shape
     found: dict[str, list[float]] = {name: [] for name in "qkv"}
     for n in lengths:
-        sized = replace(shape, q_len=n, k_len=n)
+        grid = grid_of("square", n) if shape.grid else None
+        sized = replace(shape, q_len=n, k_len=n, grid=grid)
         with _drawing(seed) as generator:
             layer = AttentionStack(
                 variant, 1, sized, generator, causal=case.causal, options=case.options
-            ).layers[0]
+            ).layer(0)
             q, k, v = (
                 _normal(seed + i, sized.batch, heads, n, size).requires_grad_()
                 for i, (heads, size) in enumerate(
@@ -196,7 +197,7 @@ def _second_moment(h: torch.Tensor) -> float:
     return float(h.square().mean())
 
 
-def _each(tensors: tuple[torch.Tensor, ...], of: Any) -> list[float]:
+def _each(tensors: Iterable[torch.Tensor], of: Callable[[torch.Tensor], float]) -> list[float]:
     return [of(tensor.detach()) for tensor in tensors]
 
 

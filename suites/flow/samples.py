@@ -18,12 +18,18 @@ __all__ = ["BY_LAYER", "Sample", "geometric_mean", "mean", "records_of"]
 BY_LAYER = "by layer: "
 #: Positive quantities that change by factors: their logarithms are averaged.
 FACTORS = (
+    "activation_variance",
     "chi",
     "grad_norm",
     "grad_norm_ratio",
     "grad_to_q",
     "grad_to_k",
     "grad_to_v",
+    "jacobian_largest",
+    "jacobian_mean",
+    "jacobian_smallest",
+    "jacobian_variance",
+    "pre_activation_variance",
     "q_map_ratio",
     "rank_residual",
 )
@@ -53,10 +59,11 @@ def mean(samples: Sequence[float]) -> Estimate:
         (2.0, -0.484, 4.484, 3)
     """
     values = np.asarray(samples, dtype=np.float64)
-    centre = float(values.mean())
-    if len(values) < 2 or np.ptp(values) == 0:
+    size = float(np.abs(values).max()) or 1.0  # squares of the largest numbers would overflow
+    centre = size * float((values / size).mean())
+    if len(values) < 2 or (values == values[0]).all():
         return Estimate(centre, centre, centre, len(values))
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    error = size * float((values / size).std(ddof=1)) / math.sqrt(len(values))
     reach = float(special.stdtrit(len(values) - 1, 0.975)) * error
     return Estimate(centre, centre - reach, centre + reach, len(values))
 

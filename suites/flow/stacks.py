@@ -149,6 +149,12 @@ class AttentionStack(Stack):
         )
         self.double()
 
+    def layer(self, index: int) -> AttentionLayer:
+        """One of its layers, the first is 0."""
+        found = self.layers[index]
+        assert isinstance(found, AttentionLayer)
+        return found
+
     def states(self, x: torch.Tensor) -> States:
         """Run it and keep what each layer puts out."""
         outputs: list[torch.Tensor] = []
@@ -198,10 +204,15 @@ class AttentionLayer(nn.Module):
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The variant with its parameters and what it takes as given, (B, H, N, Dv)."""
-        given = {name: getattr(self, f"given_{name}") for name in self.given_names}
+        given = {name: self._given(name, q.shape[0]) for name in self.given_names}
         grid = self.shape.grid
         o: torch.Tensor = self.attention(q, k, v, causal=self.causal, grid=grid, **given)
         return o
+
+    def _given(self, name: str, batch: int) -> torch.Tensor:
+        """What was drawn for one entry of a batch holds for all."""
+        tensor: torch.Tensor = getattr(self, f"given_{name}")
+        return tensor.expand(batch, *tensor.shape[1:]) if self.shape.batch == 1 else tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, N, H·D) to the same."""
