@@ -72,6 +72,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["warm", "cold"]),
     help="whether caches hold the inputs; the CPU's default is warm, a GPU's cold",
 )
+@click.option("--scale", type=click.Choice(["quick", "standard", "full"]),
+              help="how large the experiments of claims are")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
 @click.option(
@@ -102,6 +104,7 @@ def run(
     precision: str | None,
     baseline: str | None,
     cache: str | None,
+    scale: str | None,
     launches: int | None,
     malloc: str,
     shard: str | None,
@@ -127,7 +130,13 @@ def run(
     given: dict[str, Any] = {name: values for name, values in axes.items() if values}
     if options:
         given["options"] = _swept(options)
-    single = {"budget": budget, "baseline": baseline, "cache": cache, "launches": launches}
+    single = {
+        "budget": budget,
+        "baseline": baseline,
+        "cache": cache,
+        "launches": launches,
+        "scale": scale,
+    }
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = _share(precision)
