@@ -85,4 +85,5 @@ def bakeoff_claims() -> Iterable[Claim]:
         count=count,
         measure=measure,
         needs=("scikit-learn",),
+        timed=True,
     )
