@@ -1,0 +1,112 @@
+"""A hybrid with convolution learns local structure with less data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from bakeoff.registry.hookspecs import hookimpl
+from bakeoff.registry.shapes import Shape
+from bakeoff.suites.claims.claim import Claim, Criterion
+from bakeoff.suites.claims.experiment import Experiment
+from bakeoff.suites.claims.recall import best_error, relative_error
+from bakeoff.suites.claims.training import SideBySide
+
+N, FEATURES, WIDTH, HEADS, BATCH = 16, 4, 32, 4, 16
+#: Sequences to learn from; the hybrid gets a quarter of them.
+SEQUENCES, LESS = 64, 4
+RATES = (0.003, 0.01, 0.03)
+#: How far a place sees, on each side: what is learned, and what the convolution covers.
+REACH = 1
+
+
+class Layer(nn.Module):
+    """y = W_o Attention(x W_q, x W_k, x W_v), where x knows its place."""
+
+    def __init__(self, experiment: Experiment, role: str, **options: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(experiment.normal(N, WIDTH, stream=10))
+
+        def linear(inputs: int, outputs: int, stream: int) -> nn.Parameter:
+            return nn.Parameter(
+                experiment.normal(inputs, outputs, stream=stream) / math.sqrt(inputs)
+            )
+
+        self.w_in = linear(FEATURES, WIDTH, 11)
+        self.w_qkv = linear(WIDTH, 3 * WIDTH, 12)
+        self.w_out = linear(WIDTH, FEATURES, 13)
+        dim = WIDTH // HEADS
+        shape = Shape(1, HEADS, HEADS, N, N, dim, dim)
+        self.attention = experiment.module(role, shape, options=options, stream=14)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, N, FEATURES) -> the same."""
+        y = x @ self.w_in + self.place
+        q, k, v = (
+            part.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            for part in (y @ self.w_qkv).chunk(3, -1)
+        )
+        read: torch.Tensor = self.attention(q, k, v)  # (n, H, N, D)
+        return read.transpose(1, 2).flatten(2) @ self.w_out
+
+
+def measure(experiment: Experiment) -> Mapping[str, float]:
+    """The error on fresh data: of the hybrid, and of attention that learned from more.
+
+    What is learned is y_i = Σ_t A_t x_{i+t} over |t| ≤ REACH with matrices of the seed, plus
+    noise of a tenth of its variance, on sequences of independent normal features: nothing but the
+    neighbours helps. Attention has to find them by place, the convolution looks nowhere else.
+    Fresh data have no noise: no model could learn it.
+    """
+    attention = _error(experiment, "attention", SEQUENCES)
+    hybrid = _error(experiment, "hybrid", SEQUENCES // LESS, kernel=2 * REACH + 1)
+    return {"error_of_attention": attention, "ratio": hybrid / attention}
+
+
+def _error(experiment: Experiment, role: str, sequences: int, **options: int) -> float:
+    layer = Layer(experiment, role, **options).to(experiment.device)
+    copies, generator = SideBySide(layer, len(RATES)), experiment.generator(1)
+    taps = experiment.normal(2 * REACH + 1, FEATURES, FEATURES, stream=2)
+    taps = taps / math.sqrt(len(taps) * FEATURES)
+
+    def fresh(size: int, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.randn(size, N, FEATURES, generator=generator).to(experiment.device)
+        padded = torch.nn.functional.pad(x, (0, 0, REACH, REACH))
+        y = sum(padded[:, t : t + N] @ tap for t, tap in enumerate(taps))
+        return x, y + noise * torch.randn(size, N, FEATURES, generator=generator).to(x.device)
+
+    x, y = fresh(sequences, math.sqrt(0.1))
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.randint(sequences, (BATCH,), generator=generator)
+        return x[rows], y[rows]
+
+    copies.descend(relative_error, batch, RATES, experiment.at_scale(300, 3000))
+    return best_error(copies, fresh, 512)
+
+
+@hookimpl
+def bakeoff_claims() -> Iterable[Claim]:
+    """The claim."""
+    yield Claim(
+        "hybrid_local",
+        "A hybrid with convolution learns local structure with less data.",
+        "Wu et al. 2020, Lite Transformer, §4; d'Ascoli et al. 2021, ConViT, §1",
+        number=23,
+        roles={"hybrid": "conv_hybrid", "attention": "scaled_dot_product"},
+        criteria=(
+            Criterion(
+                "error_of_attention", "share left unexplained by attention, all data", below=0.9
+            ),
+            Criterion(
+                "ratio",
+                "error of the hybrid with a quarter of the data ÷ that of attention with all",
+                below=1.0,
+                log=True,
+            ),
+        ),
+        measure=measure,
+    )
