@@ -20,6 +20,12 @@ _ACCURACY = {
     "dtypes": ("float32", "bfloat16"),
 }
 
+_DEEP = {
+    "draws": 10,
+    "depths": (2, 4, 8, 16, 32, 64),
+    "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
+}
+
 #: For each preset the axes of every suite ("") and what single suites change.
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
@@ -35,6 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (96,),
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
+            "draws": 4,
         },
         "claims": {"scale": "quick", "seeds": tuple(range(5))},
         "memory": {"patterns": ("self",)},
@@ -55,7 +62,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "accuracy": {**_ACCURACY, "seq_lens": (64, 257), "inputs": ("normal", "peaked")},
         "claims": {"scale": "standard", "seeds": tuple(range(10))},
-        "gradient": {**_ACCURACY, "seq_lens": (64, 257)},
+        "gradient": {**_ACCURACY, **_DEEP, "seq_lens": (64, 257)},
         "scaling": {"seq_lens": (256, 512, 1024, 2048), "patterns": ("self", "causal_self")},
     },
     "full": {
@@ -75,6 +82,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "gradient": {
             **_ACCURACY,
+            **_DEEP,
             "seq_lens": (64, 257),
             "dtypes": ("float32", "bfloat16", "float16", "float64"),
         },

@@ -34,10 +34,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "dtypes": ("float32", "bfloat16", "float16", "float64"),
     "directions": ("forward", "backward", "training"),
     "modes": ("eager", "compiled"),
+    "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
-SINGLE = ("budget", "precision", "baseline", "cache", "launches", "scale")
+SINGLE = ("budget", "precision", "baseline", "cache", "launches", "draws", "scale")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class Selection:
         inputs: normal, peaked, or paths of files of tensors.
         seeds: Seeds of what is drawn.
         threads: Threads within one operation.
+        depths: Layers of the stacks in which gradient flow is measured.
+        initialisations: Of stacks of activations: he, xavier, orthogonal, critical,
+            critical_orthogonal.
         options: Values to sweep, by the name of the option.
         budget: Seconds that one race may take.
         precision: The half-width wanted for the interval of a ratio, as a share: 0.03 for ±3%.
@@ -76,6 +80,7 @@ class Selection:
         cache: ``warm``, or ``cold`` where caches are emptied before each call; empty for warm on
             the CPU and cold on a GPU, as is the custom there.
         launches: How often a race is repeated, each time in a new process.
+        draws: Stacks that are drawn, with seeds of their own, for each cell of gradient flow.
         claims: Names of claims, for the suite of that name.
         scale: How large the experiments of claims are: one of
             :data:`bakeoff.suites.claims.claim.SCALES`.
@@ -101,12 +106,15 @@ class Selection:
     inputs: tuple[str, ...] = ("normal",)
     seeds: tuple[int, ...] = (0,)
     threads: tuple[int, ...] = (1,)
+    depths: tuple[int, ...] = (4, 16)
+    initialisations: tuple[str, ...] = ("he",)
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     budget: float = 4.0
     precision: float = 0.03
     baseline: str = ""
     cache: str = ""
     launches: int = 1
+    draws: int = 8
     claims: tuple[str, ...] = ()
     scale: str = "quick"
 
@@ -162,6 +170,9 @@ def selection_for(preset: str, suite: str, given: Mapping[str, Any]) -> Selectio
             )
     for value in selection.grids:
         grid_of(value, 1)
+    for value in selection.depths:
+        if value < 2:
+            raise UsageError(f"depths: got {value!r}, expected at least 2 layers to compare")
     for value in selection.devices:
         _require_device(value)
     _check_plain(selection)
@@ -180,8 +191,10 @@ def _check_plain(selection: Selection) -> None:
         raise UsageError(
             f"precision: got {selection.precision!r}, expected a share such as 0.03 for 3%"
         )
-    if not isinstance(selection.launches, int) or selection.launches < 1:
-        raise UsageError(f"launches: got {selection.launches!r}, expected a number of at least 1")
+    for name in ("launches", "draws"):
+        value = getattr(selection, name)
+        if not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name}: got {value!r}, expected a number of at least 1")
     if selection.scale not in SCALES:
         raise UsageError(f"scale: got {selection.scale!r}, expected one of {', '.join(SCALES)}")
 
@@ -196,7 +209,17 @@ def _require_device(name: str) -> None:
         raise UsageError(f"devices: got {name!r}, expected a device of torch: {told}") from error
 
 
-_SIZES = ("seq_lens", "kv_lens", "batches", "heads", "kv_heads", "head_dims", "features", "threads")
+_SIZES = (
+    "seq_lens",
+    "kv_lens",
+    "batches",
+    "heads",
+    "kv_heads",
+    "head_dims",
+    "features",
+    "threads",
+    "depths",
+)
 
 
 def expand(

@@ -33,6 +33,7 @@ from bakeoff.registry.variants import (
 if TYPE_CHECKING:
     from bakeoff.registry.masking import allowed_keys, masked_softmax
     from bakeoff.registry.module import module
+    from bakeoff.suites.flow.gains import initialisation
     from bakeoff.suites.merge import merge
     from bakeoff.suites.runner import explain, run
     from bakeoff.suites.store import Results, open_results
@@ -62,6 +63,7 @@ __all__ = [
     "allowed_keys",
     "explain",
     "hookimpl",
+    "initialisation",
     "load",
     "masked_softmax",
     "merge",
@@ -75,6 +77,7 @@ _LATE = {
     "allowed_keys": "bakeoff.registry.masking",
     "masked_softmax": "bakeoff.registry.masking",
     "explain": "bakeoff.suites.runner",
+    "initialisation": "bakeoff.suites.flow.gains",
     "merge": "bakeoff.suites.merge",
     "module": "bakeoff.registry.module",
     "open_results": "bakeoff.suites.store",

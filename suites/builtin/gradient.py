@@ -1,4 +1,4 @@
-"""Gradient: gradients against the float64 reference, and gradcheck."""
+"""Gradient: gradients against the float64 reference, gradcheck, and gradient flow with depth."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.flow import cells as flow
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection, expand, usual_heads
 from bakeoff.suites.spec import Job, Suite
@@ -40,11 +41,12 @@ TINY_FEATURES = FeatureShape(batch=1, seq_len=3, features=6)
 
 
 def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
-    """One job a variant: gradient errors by case, then one gradcheck for each forward."""
+    """Two jobs a variant: errors by case and gradchecks; and deep stacks."""
     cells = expand(NAME, VERSION, catalog, selection, directions=("training",))
     for name, group in groupby(cells, key=lambda cell: cell.variant):
         errors = [replace(cell, extra={"check": "error"}) for cell in group]
         yield Job((*errors, *_gradchecks(catalog[name], errors)), untimed=True)
+    yield from flow.plan(NAME, VERSION, catalog, selection)
 
 
 def _gradchecks(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
@@ -63,7 +65,10 @@ def _on_grid(cell: Cell) -> bool:
 
 
 def measure(job: Job) -> Iterator[Record]:
-    """Error cells of one case share its oracle."""
+    """Error cells of one case share its oracle; gradient flow has jobs of its own."""
+    if job.cells[0].extra["check"] in flow.CHECKS:
+        yield from flow.measure(job)
+        return
     for case, group in groupby(job.cells, key=lambda cell: (cell.case, cell.extra["check"])):
         cells, oracle = list(group), None
         variant = job.catalog[cells[0].variant]
@@ -123,7 +128,7 @@ def bakeoff_suites() -> Iterable[Suite]:
     yield Suite(
         NAME,
         VERSION,
-        "Is its gradient right: against the reference, and against differences.",
+        "Is its gradient right, and how does it flow through deep stacks.",
         plan,
         measure,
     )

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bakeoff.registry.errors import UnknownNameError, UnsupportedError, did_you_mean
+from bakeoff.registry.errors import UnknownNameError, did_you_mean
 from bakeoff.registry.variants import Activation
-from bakeoff.suites.flow.quadrature import curve_of
+from bakeoff.suites.flow.quadrature import Curve, curve_of
 from bakeoff.suites.flow.theory import critical
+from bakeoff.suites.selection import CHOICES
 
 __all__ = ["HE", "INITIALISATIONS", "Initialisation", "initialisation_for"]
 
 #: What is measured: the names that ``--initialisation`` takes.
-INITIALISATIONS = ("he", "xavier", "orthogonal", "critical", "critical_orthogonal")
+INITIALISATIONS = CHOICES["initialisations"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Initialisation:
 HE = Initialisation("he", 2.0)
 
 
-def initialisation_for(name: str, activation: Activation) -> Initialisation:
+def initialisation_for(
+    name: str, activation: Activation, curve: Curve | None = None
+) -> Initialisation:
     """The initialisation called ``name`` for a stack of ``activation``.
 
     ``he``: variance 2 / fan_in (He et al., 2015, equation 10). ``xavier``: 2 / (fan_in + fan_out)
@@ -62,6 +65,11 @@ def initialisation_for(name: str, activation: Activation) -> Initialisation:
     (Saxe et al., 2014), torch's default. ``critical``: normal weights on the activation's edge of
     chaos, see :func:`bakeoff.suites.flow.theory.critical`; ``critical_orthogonal``: orthogonal ones
     of the same variance (Pennington et al., 2017).
+
+    Args:
+        name: One of :data:`INITIALISATIONS`.
+        activation: What stands between the layers.
+        curve: Its curve, where it is at hand, or where options differ from their defaults.
 
     Raises:
         UnknownNameError: For any other name.
@@ -81,9 +89,7 @@ def initialisation_for(name: str, activation: Activation) -> Initialisation:
         case "orthogonal":
             return Initialisation(name, 1.0, orthogonal=True)
         case "critical" | "critical_orthogonal":
-            if activation.gated:
-                raise UnsupportedError(f"{activation.name}: it is not elementwise")
-            point = critical(curve_of(activation))
+            point = critical(curve or curve_of(activation))
             return Initialisation(
                 name,
                 point.weight_variance,

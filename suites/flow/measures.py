@@ -33,7 +33,10 @@ def grad_norm_ratio(norms: Sequence[float]) -> float:
         >>> grad_norm_ratio([0.25, 0.5, 1.0])
         0.25
     """
-    return norms[0] / norms[-1] if norms[-1] > 0 else math.inf if norms[0] > 0 else 0.0
+    first, last = norms[0], norms[-1]
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return math.nan
+    return first / last if last > 0 else math.inf if first > 0 else 0.0
 
 
 def grad_norm_exponent(norms: Sequence[float]) -> float:
@@ -44,7 +47,7 @@ def grad_norm_exponent(norms: Sequence[float]) -> float:
         -0.6931
     """
     ratio = grad_norm_ratio(norms)
-    return math.log(ratio) / (len(norms) - 1) if ratio > 0 else -math.inf
+    return -math.inf if ratio == 0 else math.log(ratio) / (len(norms) - 1)
 
 
 def dead_fraction(outputs: Sequence[torch.Tensor]) -> float:

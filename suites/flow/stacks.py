@@ -22,10 +22,12 @@ from bakeoff.suites.flow.initialisation import HE, Initialisation
 
 __all__ = [
     "ActivationStack",
+    "AttentionLayer",
     "AttentionStack",
     "ConnectionStack",
     "Stack",
     "States",
+    "attention_weights",
     "gradient_norms",
 ]
 
@@ -147,6 +149,12 @@ class AttentionStack(Stack):
         )
         self.double()
 
+    def layer(self, index: int) -> AttentionLayer:
+        """One of its layers, the first is 0."""
+        found = self.layers[index]
+        assert isinstance(found, AttentionLayer)
+        return found
+
     def states(self, x: torch.Tensor) -> States:
         """Run it and keep what each layer puts out."""
         outputs: list[torch.Tensor] = []
@@ -196,10 +204,15 @@ class AttentionLayer(nn.Module):
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The variant with its parameters and what it takes as given, (B, H, N, Dv)."""
-        given = {name: getattr(self, f"given_{name}") for name in self.given_names}
+        given = {name: self._given(name, q.shape[0]) for name in self.given_names}
         grid = self.shape.grid
         o: torch.Tensor = self.attention(q, k, v, causal=self.causal, grid=grid, **given)
         return o
+
+    def _given(self, name: str, batch: int) -> torch.Tensor:
+        """What was drawn for one entry of a batch holds for all."""
+        tensor: torch.Tensor = getattr(self, f"given_{name}")
+        return tensor.expand(batch, *tensor.shape[1:]) if self.shape.batch == 1 else tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, N, H·D) to the same."""
@@ -244,15 +257,9 @@ class ConnectionStack(Stack):
         """Run it and keep what each layer puts out, which later layers may ask for too."""
         outputs: list[torch.Tensor] = []
         for i, (layer, branch) in enumerate(zip(self.layers, self.branches, strict=True)):
-            history = (x, *outputs)[:-1] if outputs else ()
-            y = layer(
-                outputs[-1] if outputs else x,
-                branch,
-                layer=i,
-                depth=len(self.layers),
-                history=history,
-            )
-            outputs.append(y)
+            of, history = outputs[-1] if outputs else x, tuple(outputs)
+            depth = len(self.layers)
+            outputs.append(layer(of, branch, layer=i, depth=depth, history=history))
         return States(x, tuple(outputs))
 
 
@@ -271,6 +278,23 @@ def gradient_norms(states: States, cotangent: torch.Tensor) -> list[float]:
         states.outputs[-1], nodes, cotangent, allow_unused=True
     )
     return [0.0 if gradient is None else float(gradient.norm()) for gradient in found]
+
+
+def attention_weights(layer: AttentionLayer, x: torch.Tensor) -> torch.Tensor:
+    """A (B, H, N, N) with attend(q, k, v) = A v, from values that are unit rows.
+
+    Args:
+        layer: Of an attention whose output is a weighted mean of the values.
+        x: What the layer is given, (B, N, H·D).
+    """
+    training = layer.training
+    with torch.no_grad():
+        q, k, _ = layer.eval().queries_keys_values(x)
+        size = k.shape[2]
+        rows = torch.eye(size, dtype=x.dtype).expand(*k.shape[:2], size, size)
+        weights = layer.attend(q, k, rows)
+    layer.train(training)
+    return weights
 
 
 #: LeCun et al. (1998): each output has the variance of the inputs.

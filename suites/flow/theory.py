@@ -8,9 +8,11 @@ et al., 2017, equation 5 and section 4). On the edge of chaos χ is 1 at the fix
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize
@@ -108,8 +110,9 @@ def on_the_edge(curve: Curve, variance: float) -> Critical:
     return Critical(1 / at.slope, bias, variance, at.growth / at.slope)
 
 
+@lru_cache(maxsize=256)
 def critical(curve: Curve, bias_variance: float = BIAS_VARIANCE) -> Critical:
-    """The critical initialisation (σ_w², σ_b²) with ``bias_variance`` or the nearest that is stable.
+    """The stable critical (σ_w², σ_b²) with ``bias_variance``, or the nearest there is.
 
     Along the edge of chaos q* varies. Of the stable points (χ∥ ≤ 1, so that the variance stays near
     q* at finite width too) it is the one with the wanted σ_b²; where none has it, the first: the
@@ -148,7 +151,7 @@ def _stable(point: Critical) -> bool:
 
 def _root(curve: Curve, grid: list[Critical], of: Callable[[Critical], float]) -> Critical | None:
     """The last point at which ``of`` changes its sign, found between two of the grid."""
-    for before, after in reversed(list(zip(grid, grid[1:], strict=False))):
+    for before, after in reversed(list(itertools.pairwise(grid))):
         if of(before) * of(after) < 0:
             log_variance = optimize.brentq(
                 lambda log: of(on_the_edge(curve, math.exp(log))),

@@ -11,6 +11,11 @@ __all__ = ["cli"]
 _COMMANDS = {
     "list": ("bakeoff.cli.list", "variants", "List the variants."),
     "show": ("bakeoff.cli.show", "show", "Show one variant's card."),
+    "initialisation": (
+        "bakeoff.cli.initialisation",
+        "initialisation",
+        "Show how to initialise the layers before an activation.",
+    ),
     "run": ("bakeoff.cli.run", "run", "Measure the variants and store the results."),
     "merge": ("bakeoff.cli.merge", "merge", "Join the results files of shards or machines."),
     "report": ("bakeoff.cli.report", "report", "Report on stored results."),

@@ -38,6 +38,13 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--mode", "modes", str, "eager, compiled"),
     ("--inputs", "inputs", str, "normal, peaked, or a file of tensors"),
     ("--seed", "seeds", int, "seeds of what is drawn"),
+    ("--depth", "depths", int, "layers of the stacks in which gradient flow is measured"),
+    (
+        "--initialisation",
+        "initialisations",
+        str,
+        "of stacks of activations: he, xavier, orthogonal, critical, critical_orthogonal",
+    ),
     ("--threads", "threads", int, "threads within one operation"),
     ("--claim", "claims", str, "names of claims, for --suite claims"),
 )
@@ -72,6 +79,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Choice(["warm", "cold"]),
     help="whether caches hold the inputs; the CPU's default is warm, a GPU's cold",
 )
+@click.option("--draws", type=click.IntRange(min=1), metavar="K",
+              help="how many stacks are drawn for each cell of gradient flow")  # fmt: skip
 @click.option("--scale", type=click.Choice(["quick", "standard", "full"]),
               help="how large the experiments of claims are")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
@@ -104,6 +113,7 @@ def run(
     precision: str | None,
     baseline: str | None,
     cache: str | None,
+    draws: int | None,
     scale: str | None,
     launches: int | None,
     malloc: str,
@@ -135,6 +145,7 @@ def run(
         "baseline": baseline,
         "cache": cache,
         "launches": launches,
+        "draws": draws,
         "scale": scale,
     }
     given |= {name: value for name, value in single.items() if value is not None}
