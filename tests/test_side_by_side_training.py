@@ -109,6 +109,7 @@ def test_copies_learn_as_the_network_alone(experiment: Experiment) -> None:
         lambda: (x, torch.ones(())),
         (0.01, 0.1),
         5,
+        lambda: None,
     )
     for run, rate in enumerate((0.01, 0.1)):
         alone = Network()

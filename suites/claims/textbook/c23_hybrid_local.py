@@ -84,7 +84,8 @@ def _error(experiment: Experiment, role: str, **options: int) -> float:
         rows = torch.randint(SEQUENCES, (BATCH,), generator=generator)
         return x[rows], y[rows]
 
-    copies.descend(relative_error, batch, RATES, experiment.at_scale(300, 3000))
+    steps = experiment.at_scale(300, 3000)
+    copies.descend(relative_error, batch, RATES, steps, experiment.alive)
     return best_error(copies, fresh, 512)
 
 
