@@ -62,7 +62,8 @@ def _error(experiment: Experiment, role: str, dim: int) -> float:
         drawn = names[:, 0], torch.cat([names, values], 2), values[:, 0]
         return tuple(t.to(experiment.device) for t in drawn)
 
-    readers.descend(relative_error, batch, RATES, experiment.at_scale(200, 2000))
+    steps = experiment.at_scale(200, 2000)
+    readers.descend(relative_error, batch, RATES, steps, experiment.alive)
     return best_error(readers, batch)
 
 
