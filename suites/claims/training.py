@@ -193,6 +193,7 @@ def descend(
     Returns:
         The loss before each step, (steps, runs).
     """
+    parameters = list(parameters)
     each = [_spread(parameter, rates) for parameter in parameters]
     mean = [torch.zeros_like(parameter) for parameter in parameters]
     square = [torch.zeros_like(parameter) for parameter in parameters]
@@ -213,7 +214,7 @@ def descend(
                 torch._foreach_add_(root, tiny)
                 unbiased = torch._foreach_div(mean, 1 - first ** (step + 1))
                 gradients = torch._foreach_div(unbiased, root)
-            torch._foreach_addcmul_(parameters, gradients, each, -1.0)
+            torch._foreach_addcmul_(parameters, gradients, each, value=-1.0)
     return torch.stack(found)
 
 

@@ -46,7 +46,7 @@ class Layer(nn.Module):
         """(n, N, FEATURES) -> the same."""
         y = x @ self.w_in + self.place
         q, k, v = (
-            part.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            part.reshape(*part.shape[:-1], HEADS, -1).transpose(1, 2)
             for part in (y @ self.w_qkv).chunk(3, -1)
         )
         read: torch.Tensor = self.attention(q, k, v)  # (n, H, N, D)
