@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -88,7 +89,9 @@ def source_digest(catalog: Catalog, variant: Variant) -> str:
 
 def claim_digest(claim: Claim, sources: Mapping[str, str]) -> str:
     """A digest of the files that define ``claim``, and of those of the variants in its roles."""
-    functions = [fn for fn in (claim.measure, claim.count) if fn]
+    # A partial's text holds addresses, which change; what it binds stands in the claim's file.
+    given = [fn for fn in (claim.measure, claim.count) if fn]
+    functions = [fn.func if isinstance(fn, functools.partial) else fn for fn in given]
     roles = [sources.get(name, "") for name in claim.roles.values()]
     stated = [repr(criterion) for criterion in claim.criteria]
     return digest_of([sorted(_sources(functions)), roles, stated])

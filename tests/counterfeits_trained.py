@@ -72,6 +72,6 @@ COUNTERFEITS: Mapping[str, Mapping[str, Activation | Attention | Connection | st
 }
 #: Claims that take more than some seconds.
 SLOW: frozenset[str] = frozenset(COUNTERFEITS) - {"relu_dies", "prelu_learns"}
-#: Statements that do not come out, each with the criterion that refutes it; docs/decisions.md has
+#: Statements that do not come out, each with the criteria that refute it; docs/decisions.md has
 #: the reasons.
-REFUTED: Mapping[str, str] = {"relu_converges_faster": "steps_ratio_tanh"}
+REFUTED: Mapping[str, set[str]] = {"relu_converges_faster": {"steps_ratio_tanh"}}

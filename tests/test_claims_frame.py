@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +298,5 @@ def test_the_key_covers_the_claim_and_its_variants(catalog: Catalog) -> None:
     assert key(claim(roles={"rectifier": "gelu"})) != before
     assert key(claim(criteria=(replace(ABOVE, above=1.5),))) != before
     assert key(claim(measure=math.floor)) != before
+    bound = [partial(lambda experiment, value: {"above": value}, value=2.0) for _ in range(2)]
+    assert key(claim(measure=bound[0])) == key(claim(measure=bound[1]))

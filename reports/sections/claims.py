@@ -76,7 +76,7 @@ def blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:
         ("statement", "verdict", "criteria\nthat hold", *(("run",) if several else ())),
         tuple(
             (
-                Code(claim.place + claim.statement),
+                Code(claim.place + claim.statement if claim.statement else claim.title),
                 claim.verdict,
                 claim.holding,
                 *((claim.run,) if several else ()),
@@ -88,7 +88,7 @@ def blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:
     yield Text((_LEGEND,))
     for claim in claims:
         yield Heading(4, f"{claim.title}: {claim.verdict}")
-        yield Text((Code(claim.source), f" ({claim.run})."))
+        yield Text((Code(claim.source), f" ({claim.run})." if claim.source else f"{claim.run}."))
         if claim.reason:
             yield Text((Code(claim.reason),))
         if claim.evidence:

@@ -15,6 +15,9 @@ from bakeoff.suites.tensors import Arguments, arguments_for
 
 __all__ = ["attention_case", "drawn", "influence", "output", "shape_of", "weights_of"]
 
+#: Added to the seed of a variant's parameters for that of the data.
+OTHER = 1_000_003
+
 
 def shape_of(n: int, dim: int, *, heads: int = 1, grid: tuple[int, int] | None = None) -> Shape:
     """One sequence of n places that attends to itself, or a grid of them."""
@@ -57,9 +60,11 @@ def drawn(
         sharpness: What q is multiplied with: the larger, the sharper is a softmax of its products.
         more: As :func:`attention_case`.
     """
-    case = attention_case(experiment, role, shape, **more)
-    arguments = arguments_for(experiment.variant(role), case)
-    return arguments.replacing({"q": sharpness * arguments.data["q"]})
+    variant, case = experiment.variant(role), attention_case(experiment, role, shape, **more)
+    # Another seed, since a variant's parameters and the data of one seed are not independent.
+    data = dict(arguments_for(variant, replace(case, seed=OTHER + case.seed)).data)
+    data["q"] = sharpness * data["q"]
+    return replace(arguments_for(variant, case), data=data)
 
 
 def output(

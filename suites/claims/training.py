@@ -35,6 +35,8 @@ __all__ = [
 #: Share of the digits that networks are trained on, and that rates are chosen by; the rest tests.
 TRAINED, CHOSEN = 0.6, 0.2
 ADAM = (0.9, 0.999, 1e-8)
+#: Steps, of a few milliseconds each.
+SIGN_OF_LIFE = 100
 
 
 class Data(NamedTuple):
@@ -151,6 +153,7 @@ class SideBySide:
         batch: Callable[[], tuple[torch.Tensor, ...]],
         rates: Sequence[float],
         steps: int,
+        alive: Callable[[], None],
     ) -> None:
         """Adam on fresh batches: all but the last tensor are arguments, the last is the target.
 
@@ -159,13 +162,14 @@ class SideBySide:
             batch: Draws the next batch.
             rates: One a copy.
             steps: How many.
+            alive: Called now and then.
         """
 
         def losses_of(step: int) -> torch.Tensor:
             *tensors, target = batch()
             return losses(self(*tensors), target)
 
-        descend(list(self.parameters.values()), losses_of, rates, steps, "adam")
+        descend(list(self.parameters.values()), losses_of, rates, steps, "adam", alive)
 
 
 def descend(
@@ -174,6 +178,7 @@ def descend(
     rates: Sequence[float],
     steps: int,
     method: Literal["sgd", "adam"] = "sgd",
+    alive: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """Gradient descent of several runs at once, each with a learning rate of its own.
 
@@ -183,16 +188,20 @@ def descend(
         rates: One a run.
         steps: How many.
         method: Plain gradient descent, or Adam (Kingma and Ba 2015, algorithm 1).
+        alive: Called now and then.
 
     Returns:
         The loss before each step, (steps, runs).
     """
+    parameters = list(parameters)
     each = [_spread(parameter, rates) for parameter in parameters]
     mean = [torch.zeros_like(parameter) for parameter in parameters]
     square = [torch.zeros_like(parameter) for parameter in parameters]
     first, second, tiny = ADAM
     found = []
     for step in range(steps):
+        if step % SIGN_OF_LIFE == 0:
+            alive()
         loss = losses(step)
         found.append(loss.detach())
         gradients = torch.autograd.grad(loss.sum(), parameters)
@@ -205,7 +214,7 @@ def descend(
                 torch._foreach_add_(root, tiny)
                 unbiased = torch._foreach_div(mean, 1 - first ** (step + 1))
                 gradients = torch._foreach_div(unbiased, root)
-            torch._foreach_addcmul_(parameters, gradients, each, -1.0)
+            torch._foreach_addcmul_(parameters, gradients, each, value=-1.0)
     return torch.stack(found)
 
 
@@ -268,7 +277,7 @@ def train_on(
         rows = torch.randint(len(data.train.x), (batch,), generator=generator)
         return _cross_entropy(networks(data.train.x[rows]), data.train.y[rows])
 
-    train = descend(list(networks.parameters()), losses, rates, steps, method)
+    train = descend(list(networks.parameters()), losses, rates, steps, method, experiment.alive)
     checks.append((loss_of(networks, data.validation), loss_of(networks, data.test)))
     validation, test = (torch.stack(column) for column in zip(*checks, strict=True))
     return Curves(train, validation, test, every)

@@ -91,6 +91,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--draws", type=click.IntRange(min=1), metavar="K",
               help="how many stacks are drawn for each cell of gradient flow")  # fmt: skip
+@click.option("--scale", type=click.Choice(["quick", "standard", "full"]),
+              help="how large the experiments of claims are")  # fmt: skip
 @click.option("--launches", type=click.IntRange(min=1), metavar="K",
               help="repeat each race in K new processes")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), metavar="S",
@@ -126,6 +128,7 @@ def run(
     baseline: str | None,
     cache: str | None,
     draws: int | None,
+    scale: str | None,
     launches: int | None,
     steps: int | None,
     effort: float | None,
@@ -161,6 +164,7 @@ def run(
         "draws": draws,
         "steps": steps,
         "effort": effort,
+        "scale": scale,
     }
     given |= {name: value for name, value in single.items() if value is not None}
     if precision:

@@ -53,7 +53,7 @@ def _accuracy(experiment: Experiment, role: str, data: Split) -> float:
 
 
 def _calls(experiment: Experiment) -> dict[str, Call]:
-    calls = {}
+    calls: dict[str, Call] = {}
     for role in ("swish", "rectifier"):
         case = Case(
             kind="activation",
@@ -85,4 +85,5 @@ def bakeoff_claims() -> Iterable[Claim]:
         count=count,
         measure=measure,
         needs=("scikit-learn",),
+        timed=True,
     )

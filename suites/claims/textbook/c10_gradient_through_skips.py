@@ -47,7 +47,7 @@ def bakeoff_claims() -> Iterable[Claim]:
         roles={"skip": "residual", "plain": "plain"},
         criteria=(
             Criterion("skip", "gradient at layer 1 ÷ at layer 32, with skips", above=0.9, log=True),
-            Criterion("plain", "the same without skips", below=0.5, log=True),
+            Criterion("plain", "gradient at layer 1 ÷ at layer 32, without", below=0.5, log=True),
         ),
         measure=measure,
     )

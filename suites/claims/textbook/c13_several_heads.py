@@ -47,7 +47,8 @@ def _error(experiment: Experiment, heads: int) -> float:
     def batch(size: int = BATCH) -> tuple[torch.Tensor, ...]:
         return tuple(t.to(experiment.device) for t in _drawn(size, generator))
 
-    readers.descend(relative_error, batch, RATES, experiment.at_scale(200, 2000))
+    steps = experiment.at_scale(200, 2000)
+    readers.descend(relative_error, batch, RATES, steps, experiment.alive)
     return best_error(readers, batch)
 
 

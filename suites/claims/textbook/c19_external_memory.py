@@ -88,7 +88,8 @@ def _accuracy(experiment: Experiment, *, remembers: bool) -> tuple[float, float]
         asked = _drawn(BATCH, generator, experiment.device)
         return *seen(asked), asked.answer
 
-    readers.descend(_cross_entropy, batch, RATES, experiment.at_scale(250, 2000))
+    steps = experiment.at_scale(250, 2000)
+    readers.descend(_cross_entropy, batch, RATES, steps, experiment.alive)
     with torch.no_grad():
         validation, test = (_drawn(2048, generator, experiment.device) for _ in range(2))
         losses = _cross_entropy(readers(*seen(validation)), validation.answer)

@@ -67,7 +67,8 @@ def _moved(experiment: Experiment, along: torch.Tensor, stream: int) -> torch.Te
     """Normal around means in orthogonal directions: p(y | x) is exactly logistic in x."""
     directions = torch.linalg.qr(experiment.normal(FEATURES, OUTPUTS, stream=1))[0]
     noise = experiment.normal(len(along), FEATURES, stream=stream + 1)
-    return APART * along @ directions.mT + noise
+    moved: torch.Tensor = APART * along @ directions.mT + noise
+    return moved
 
 
 @dataclass(frozen=True)
