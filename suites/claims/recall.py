@@ -71,7 +71,7 @@ class Reader(nn.Module):
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(n, N, H·D) -> (n, H, N, D)."""
-        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
 
 def relative_error(answers: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

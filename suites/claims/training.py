@@ -204,7 +204,10 @@ def descend(
             alive()
         loss = losses(step)
         found.append(loss.detach())
-        gradients = torch.autograd.grad(loss.sum(), parameters)
+        # A variant may ignore what it is given, as a memory: the gradient is then zero.
+        gradients = torch.autograd.grad(
+            loss.sum(), parameters, allow_unused=True, materialize_grads=True
+        )
         with torch.no_grad():
             if method == "adam":
                 torch._foreach_lerp_(mean, gradients, 1 - first)
