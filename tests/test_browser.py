@@ -124,6 +124,7 @@ def test_a_chart_shows_what_is_chosen(tab: browser.Page, path: Path) -> None:
 
 def test_sorted_by_the_keyboard_and_by_a_link(opened: browser.Page, path: Path) -> None:
     table = opened.run("document.querySelector('#speed-self-float32-forward table').id")
+    opened.run(f"document.getElementById('{table}').closest('details').open = true")
     before = first_column(opened, table)
     opened.run(f"document.querySelectorAll('#{table} thead button')[1].focus()")
     heading = f"document.querySelectorAll('#{table} th')[1].getAttribute('aria-sort')"
