@@ -60,11 +60,13 @@ def test_help_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("list", "show", "run", "merge", "report", "doctor"):
+    for command in ("list", "show", "run", "merge", "report", "compare", "pick", "doctor"):
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["list", "show", "run", "merge", "report", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["list", "show", "run", "merge", "report", "compare", "pick", "doctor"]
+)
 def test_help_of_each_command(tmp_path: Path, command: str) -> None:
     told = bakeoff_cli(command, "--help", cwd=tmp_path).stdout
     assert told.startswith(f"Usage: bakeoff {command}")

@@ -16,12 +16,18 @@ from scipy import stats
 import bakeoff
 from bakeoff.cli.compare import compare as command
 from bakeoff.comparing import compare
+from bakeoff.registry.catalog import Contribution
 from bakeoff.registry.errors import UnknownNameError, UsageError
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.reports.compare.changes import Change
 from bakeoff.reports.compare.comparison import Comparison
 from bakeoff.reports.compare.document import document, to_json
-from bakeoff.reports.compare.statistics import between_launches, between_pairs, holm
+from bakeoff.reports.compare.statistics import (
+    between_launches,
+    between_means,
+    between_pairs,
+    holm,
+)
 from bakeoff.reports.text import markdown, terminal
 from bakeoff.suites.identity import Identified
 from bakeoff.suites.metrics import Metric
@@ -84,7 +90,7 @@ def compared(tmp_path: Path, catalog: bakeoff.Catalog):
             more.pop("new_machine", MACHINE),
             more.pop("new_sources", None),
         )
-        return compare(a, b, catalog=catalog, **more)
+        return compare(a, b, **{"catalog": catalog, **more})
 
     return run
 
@@ -352,8 +358,15 @@ def test_another_version_of_a_suite_cant_be_compared(compared) -> None:
     assert "versions differ, 1 and 2" in only(compared([old], [new])).reason
 
 
-def test_what_was_learnt_is_paired_by_seed(tmp_path: Path) -> None:
-    """Through a suite of somebody else, which declares what its metric is."""
+def catalog_of(metric: Metric) -> bakeoff.Catalog:
+    """With a suite of somebody else, which declares what its metric is."""
+    declared = {"task_accuracy": metric}
+    suite = Suite("course", 1, "A course.", lambda c, s: (), lambda j: (), metrics=declared)
+    brought = {"bakeoff_suites": (Contribution("here", suite),)}
+    return bakeoff.Catalog({}, contributions=brought)
+
+
+def test_what_was_learnt_is_paired_by_seed(compared) -> None:
 
     def learnt(by: float) -> Cells:
         found = []
@@ -364,17 +377,38 @@ def test_what_was_learnt_is_paired_by_seed(tmp_path: Path) -> None:
         return found
 
     metric = Metric("How many are right.", better="more", varies="seed")
-    suite = Suite(
-        "course", 1, "A course.", lambda c, s: (), lambda j: (), metrics={"task_accuracy": metric}
-    )
-    from bakeoff.registry.catalog import Contribution
-
-    catalog = bakeoff.Catalog({}, contributions={"bakeoff_suites": (Contribution("here", suite),)})
-    old, new = write(tmp_path / "a", learnt(1.0)), write(tmp_path / "b", learnt(0.9))
-    change = only(compare(old, new, catalog=catalog))
+    change = only(compared(learnt(1.0), learnt(0.9), catalog=catalog_of(metric)))
     assert (change.verdict, change.old.n) == ("worse", 6)
     assert change.ratio is not None
     assert change.ratio.value == pytest.approx(0.9, rel=0.01)
+
+
+def test_means_over_seeds_that_one_record_holds(compared) -> None:
+    metric = Metric("How many are right.", better="more", varies="seed")
+
+    def verdict(value: float, n: int = 6) -> Change:
+        cells = [
+            one("course", "task_accuracy", mean, low=mean - 0.02, high=mean + 0.02, n=n)
+            for mean in (0.8, value)
+        ]
+        return only(compared(cells[:1], cells[1:], catalog=catalog_of(metric)))
+
+    assert verdict(0.70).verdict == "worse"
+    assert verdict(0.81).verdict == "no difference"
+    assert verdict(0.90).verdict == "better"
+    assert verdict(0.90).new.n == 6
+    assert verdict(0.70, n=3).reason.startswith("3 and 3 seeds, at least 5 a side")
+    # As from the samples themselves, as far as a logarithm is straight.
+    found = between_means((1.0, 0.98, 1.02, 6), (1.05, 1.02, 1.08, 6))
+    errors = [0.02 / 2.5706, 0.03 / 2.5706 / 1.05]
+    assert math.log(found.high / found.value) == pytest.approx(
+        stats.t.ppf(0.975, df_of(errors, 6)) * math.hypot(*errors), rel=1e-3
+    )
+
+
+def df_of(errors: Sequence[float], n: int) -> float:
+    """Welch and Satterthwaite."""
+    return float(sum(e**2 for e in errors) ** 2 / sum(e**4 / (n - 1) for e in errors))
 
 
 # Environments

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bakeoff.reports.compare.statistics import LEVEL, Ratio, between_launches, between_pairs, holm
+from bakeoff.reports.compare.statistics import (
+    LEVEL,
+    Ratio,
+    between_launches,
+    between_means,
+    between_pairs,
+    holm,
+)
 from bakeoff.reports.rows import Row
 from bakeoff.suites.metrics import Metric
 
@@ -140,15 +147,22 @@ def _exact(change: Change, tolerated: float) -> Change:
 
 
 def _sampled(change: Change, old: Sequence[Row], new: Sequence[Row], by: str) -> Change:
-    fewest = min(change.old.n, change.new.n)
-    if fewest < LEAST:
+    means = _mean_of(old, by), _mean_of(new, by)
+    if means[0] and means[1]:
+        sides = [
+            replace(s, n=m[3]) for s, m in zip((change.old, change.new), means, strict=True) if m
+        ]
+        change = replace(change, old=sides[0], new=sides[1])
+    if min(change.old.n, change.new.n) < LEAST:
         told = f"{change.old.n} and {change.new.n} {by}{'es' if by == 'launch' else 's'}"
         flag = "--launches 5" if by == "launch" else "more seeds"
         return _not_comparable(change, f"{told}, at least {LEAST} a side are needed: {flag}")
     before = {_repetition(row, by): row.value or 0.0 for row in old}
     after = {_repetition(row, by): row.value or 0.0 for row in new}
     if min(*before.values(), *after.values()) <= 0:
-        return _not_comparable(change, "a value of zero has no ratio")
+        return _not_comparable(change, "a value that is not positive has no ratio")
+    if means[0] and means[1]:
+        return replace(change, ratio=between_means(means[0], means[1]))
     if by == "seed" and before.keys() == after.keys():
         # The same seeds draw the same data: what one seed does to both sides cancels.
         same = [after[seed] for seed in before]
@@ -170,6 +184,15 @@ def _side(rows: Sequence[Row]) -> Side:
         value = statistics.geometric_mean(values) if positive else statistics.fmean(values)
         value = values[0] if len(set(values)) == 1 else value
     return Side(value, worst.unit, len(rows), worst.status, worst.reason)
+
+
+def _mean_of(rows: Sequence[Row], by: str) -> tuple[float, float, float, int] | None:
+    """The mean over seeds that one record holds, with its interval and how many they are."""
+    row = rows[0]
+    known = row.value is not None and row.low is not None and row.high is not None
+    if by != "seed" or len(rows) > 1 or not known:
+        return None
+    return row.value or 0.0, row.low or 0.0, row.high or 0.0, row.n or 1
 
 
 def _rank(status: str) -> int:

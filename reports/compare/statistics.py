@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-__all__ = ["LEVEL", "Ratio", "between_launches", "between_pairs", "holm"]
+__all__ = ["LEVEL", "Ratio", "between_launches", "between_means", "between_pairs", "holm"]
 
 LEVEL = 0.95
 
@@ -66,6 +66,33 @@ def between_pairs(old: Sequence[float], new: Sequence[float]) -> Ratio:
     logs = [math.log(after / before) for before, after in zip(old, new, strict=True)]
     shift, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
     return _by_student(shift, error, len(logs) - 1) if error else _exactly(shift)
+
+
+def between_means(
+    old: tuple[float, float, float, int], new: tuple[float, float, float, int]
+) -> Ratio:
+    """The ratio of two positive means, of which only the intervals are known.
+
+    The standard error of a mean is the wider half of its 95% interval over Student's t of its n − 1
+    degrees of freedom, and that of its logarithm as large a share of it.
+
+    Args:
+        old: The mean, the ends of its interval, and the number of samples.
+        new: Likewise.
+
+    Example:
+        >>> round(between_means((1.0, 0.9, 1.1, 6), (2.0, 1.9, 2.1, 6)).value, 6)
+        2.0
+    """
+    errors = [
+        max(high - mean, mean - low) / float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) / mean
+        for mean, low, high, n in (old, new)
+    ]
+    shift, error = math.log(new[0] / old[0]), math.hypot(*errors)
+    if not error:
+        return _exactly(shift)
+    parts = zip(errors, (old[3], new[3]), strict=True)
+    return _by_student(shift, error, error**4 / sum(e**4 / (n - 1) for e, n in parts))
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:
