@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ SAMPLE = {
 }
 #: Why torch can't export a forward. A backward of its own that writes into memory that is there
 #: (`out=`) is not to be traced; with parameters frozen it is.
-REASONS = (r"functions with out=\.\.\. arguments don't support automatic differentiation",)
+REASONS = ("functions with out=... arguments don't support automatic differentiation",)
 
 quick_for_a_sample = pytest.mark.parametrize(
     ("variant", "forward"),
@@ -91,7 +90,7 @@ def test_it_is_exported(variant: Variant, forward: str) -> None:
     try:
         exported = torch.export.export(model, (x,)).module()
     except RuntimeError as error:
-        if not any(re.search(reason, str(error)) for reason in REASONS):
+        if not any(reason in str(error) for reason in REASONS):
             raise
         model.requires_grad_(False)
         exported = torch.export.export(model, (x,)).module()
