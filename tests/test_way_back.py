@@ -92,6 +92,7 @@ def test_it_is_exported(variant: Variant, forward: str) -> None:
     except RuntimeError as error:
         if not any(reason in str(error) for reason in REASONS):
             raise
+        model, x = model_of(variant, forward)
         model.requires_grad_(False)
         exported = torch.export.export(model, (x,)).module()
     torch.testing.assert_close(exported(x), model(x), rtol=1e-4, atol=1e-5)
