@@ -258,6 +258,17 @@ def test_a_false_declaration_of_costs(declared: dict[str, Any], metric: str) -> 
     assert list(found) == ([metric] if metric else [])
 
 
+def test_a_forward_may_call_a_module() -> None:
+    """In the counts of a backward too."""
+
+    def through_a_module(q, k, v, *, mask=None, causal=False, scale=None):
+        output = right(q, k, v, mask=mask, causal=causal, scale=scale)
+        return torch.nn.Identity()(output)
+
+    variant = Attention("planted", forwards={"reference": through_a_module}, metadata=described())
+    assert wrong_in(records_of(variant, "counts", patterns="self")) == {}
+
+
 FILE = """
 import torch
 import torch.nn.functional as F
