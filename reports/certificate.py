@@ -191,7 +191,7 @@ def _made(forward: ForwardCertificate) -> int:
 
 def _remarks(certificate: Certificate) -> Iterator[Block]:
     """What a verdict that is neither right nor wrong means."""
-    told = []
+    told: list[tuple[str, ...]] = []
     for forward in certificate.forwards:
         if forward.verdict == "unverified":
             what = (
