@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(
         made = list(tests_of(session))
         items.extend(made)
         # So that what is counted as collected holds them too.
-        report = pytest.CollectReport("bakeoff", "passed", None, made)
+        report = pytest.CollectReport("bakeoff", "passed", None, [*made])
         config.hook.pytest_collectreport(report=report)
 
 
