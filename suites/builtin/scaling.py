@@ -27,7 +27,8 @@ NAME, VERSION = "scaling", 1
 COUNTED = (512, 1024, 2048, 4096)
 COUNTING_SECONDS = 3.0
 #: What takes longer than this at the second of the short lengths, as a reference that goes from
-#: token to token, is counted at those.
+#: token to token, is counted at those. Seconds of the CPU: on a busy machine all else would be slow too,
+#: and at those lengths a window spans everything.
 SHORT, SLOW_SECONDS = (64, 128), 1.0
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
@@ -106,13 +107,13 @@ def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
     forward = variant.forward(cell.forward)
     counts: dict[int, Count] = {}
     for n in SHORT:  # the first time pays for what is imported late
-        started = time.monotonic()
+        started = time.process_time()
         counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-    if time.monotonic() - started <= SLOW_SECONDS:
-        counts, end = {}, time.monotonic() + COUNTING_SECONDS
+    if time.process_time() - started <= SLOW_SECONDS:
+        counts, end = {}, time.process_time() + COUNTING_SECONDS
         for n in COUNTED:
             counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-            if time.monotonic() > end and len(counts) > 1:
+            if time.process_time() > end and len(counts) > 1:
                 break
     lengths = list(counts)
     if cell.case.direction == "training":
