@@ -27,8 +27,8 @@ NAME, VERSION = "scaling", 1
 COUNTED = (512, 1024, 2048, 4096)
 COUNTING_SECONDS = 3.0
 #: What takes longer than this at the second of the short lengths, as a reference that goes from
-#: token to token, is counted at those. Seconds of the CPU: on a busy machine all else would be slow too,
-#: and at those lengths a window spans everything.
+#: token to token, is counted at those. Seconds of the CPU: a busy machine must not make the others
+#: slow, for at those lengths a window spans everything.
 SHORT, SLOW_SECONDS = (64, 128), 1.0
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
