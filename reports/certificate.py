@@ -191,19 +191,22 @@ def _made(forward: ForwardCertificate) -> int:
 
 def _remarks(certificate: Certificate) -> Iterator[Block]:
     """What a verdict that is neither right nor wrong means."""
-    told = {
-        "unverified": "there is no second, independent way to compute it, so that only what must "
-        "hold of any {kind} was checked. Add a faster forward, or one from another library",
-        "not measured": "it runs nothing of this here: {reason}",
-    }
-    lines = [
-        (Code(f.name), f" is {f.verdict}: ", told[f.verdict].format(kind=certificate.kind,
-                                                                     reason=f.reason), ".")
-        for f in certificate.forwards
-        if f.verdict in told
-    ]  # fmt: skip
-    if lines:
-        yield Items(tuple(lines))
+    told: list[tuple[str, ...]] = []
+    for forward in certificate.forwards:
+        if forward.verdict == "unverified":
+            what = (
+                ": there is no second, independent way to compute it, so that only what must hold "
+                f"of any {certificate.kind} was checked. Add a faster forward, or one from another "
+                "library."
+            )
+            told.append((Code(forward.name), " is unverified", what))
+        elif forward.verdict == "not measured":
+            told.append(
+                (Code(forward.name), " is not measured: it runs nothing of this here: ",
+                 Code(forward.reason), ".")
+            )  # fmt: skip
+    if told:
+        yield Items(tuple(told))
 
 
 def _faults(forward: ForwardCertificate) -> Iterator[Block]:

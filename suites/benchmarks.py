@@ -44,9 +44,9 @@ def results_of(path: str | Path, folder: str | Path) -> tuple[Results, int]:
     environment = machine.get(KEY) or _environment(machine)
     made = Path(folder) / path.name
     at = _time(data.get("datetime"))
+    cells = [_cell(path, benchmark) for benchmark in own]
     with Store(made) as store:
-        for benchmark in own:
-            cell = _cell(path, benchmark)
+        for cell, benchmark in zip(cells, own, strict=True):
             key = digest_of([cell.axes(), environment])
             store.add(Identified(key, "", "", environment), cell, _records(cell, benchmark), at)
     return Results(made), len(data["benchmarks"]) - len(own)

@@ -37,15 +37,8 @@ _TRAINED = (
 #: What the certificate of one variant takes: every pattern and dtype, at one small size.
 _CHECK: Mapping[str, Mapping[str, Any]] = {
     "": {"seq_lens": (96,)},
-    "accuracy": {
-        **_ACCURACY,
-        "dtypes": ("float32", "bfloat16", "float16"),
-    },
-    "gradient": {
-        **_ACCURACY,
-        "patterns": ("self", "causal_self", "causal_cross"),
-        "dtypes": ("float32", "bfloat16"),
-    },
+    "accuracy": _ACCURACY,
+    "gradient": {**_ACCURACY, "patterns": ("self", "causal_self", "causal_cross")},
     "scaling": {"patterns": ("self", "causal_self"), "grids": (NO_GRID,)},
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bakeoff.registry.global_state import GlobalStateError, guarded
+from bakeoff.registry.variants import Variant
 from bakeoff.suites.agreements import (
     cross,
     mask_gradient,
@@ -38,7 +39,7 @@ from bakeoff.suites.verdicts import (
     right_if,
 )
 
-__all__ = ["PROBES"]
+__all__ = ["PROBES", "probes_of"]
 
 #: How much larger than normal the values are that must not be seen: a small leak then shows.
 LOUD = 100.0
@@ -287,6 +288,13 @@ PROBES: Mapping[str, tuple[Check, ...]] = {
     ),
     "connection": (leading_sizes, *_COMMON),
 }
+
+
+def probes_of(variant: Variant) -> tuple[Check, ...]:
+    """Those of its kind, but for what asks of options where it has none."""
+    return tuple(
+        probe for probe in PROBES[variant.kind] if variant.options or probe is not options_obeyed
+    )
 
 
 def _generator(subject: Subject) -> torch.Generator:

@@ -41,7 +41,7 @@ def test_it_disturbs_nobody(tmp_path: Path) -> None:
 
 
 def test_one_test_a_check(tmp_path: Path) -> None:
-    write(tmp_path, "F.relu(x).square() * (1.001 if x.dtype == torch.bfloat16 else 1)")
+    write(tmp_path, "F.relu(x).square() * (1.05 if x.dtype == torch.bfloat16 else 1)")
     told = run(tmp_path, "--bakeoff-variant", "planted.py", "-v", "-rs", status=1)
     assert "bakeoff::planted:fast::no_future_leak" not in told
     assert "bakeoff::planted:fast::deterministic PASSED" in told
@@ -51,7 +51,6 @@ def test_one_test_a_check(tmp_path: Path) -> None:
     assert "at: N = 96; bfloat16; forward" in told
     assert "look at: " in told
     assert "Traceback" not in told
-    assert "SKIPPED" in told  # it has no option of which another value could be tried
 
 
 def test_a_setting_and_a_choice(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ def reference(
     β up to 2. A key that the mask hides is not written.
     """
     (batch, heads, q_len, dim), k_len = q.shape, k.shape[2]
-    query = q / q.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    least = max(1e-12, torch.finfo(q.dtype).tiny)  # in float16 the first would be zero
+    query = q / q.norm(dim=-1, keepdim=True).clamp(min=least)
     query = query * (1 / math.sqrt(dim) if scale is None else scale)
-    key = k / k.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    key = k / k.norm(dim=-1, keepdim=True).clamp(min=least)
     if mask is not None:
         beta = beta.where(mask.broadcast_to(batch, heads, 1, k_len)[:, :, 0], 0.0)
     state = q.new_zeros(batch, heads, dim, v.shape[-1])

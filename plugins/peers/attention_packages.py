@@ -116,6 +116,8 @@ def _metadata(package: str, title: str, formula: str, **more: Any) -> Metadata:
 
 def _attend_refuses(case: Case) -> str | None:
     """Its masks leave a query without keys the mean of all values, so none is passed on."""
+    if case.dtype == "float64":
+        return "its softmax is one of float32"
     shape = case.attention_shape
     if case.causal and shape.q_len > shape.k_len:
         return "its causal form needs at least as many keys as queries"

@@ -17,7 +17,7 @@ from bakeoff.registry.variants import Variant
 from bakeoff.reports.certificate import Certificate, Guide, certificate_of
 from bakeoff.reports.rows import rows_of
 from bakeoff.suites.planning import planned
-from bakeoff.suites.probes import PROBES
+from bakeoff.suites.probes import PROBES, probes_of
 from bakeoff.suites.progress import Progress
 from bakeoff.suites.properties import MEASURES
 from bakeoff.suites.records import Cell
@@ -173,7 +173,7 @@ def _named_by(cell: Cell, variant: Variant) -> Iterator[str]:
         case "accuracy", "error":
             yield from ("error_ratio", "error_ratio_masked")[: 1 + attention]
         case "accuracy", "contract":
-            yield from (probe.__name__ for probe in PROBES[variant.kind])
+            yield from (probe.__name__ for probe in probes_of(variant))
         case "accuracy", "identity":
             for metric in ("identity", "identity_causal")[: 1 + attention]:
                 yield f"{metric} ({cell.extra['identity']})"

@@ -49,7 +49,11 @@ def pytest_collection_modifyitems(
     if wanted(config):
         from bakeoff.testing import tests_of
 
-        items.extend(tests_of(session))
+        made = list(tests_of(session))
+        items.extend(made)
+        # So that what is counted as collected holds them too.
+        report = pytest.CollectReport("bakeoff", "passed", None, [*made])
+        config.hook.pytest_collectreport(report=report)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -64,10 +64,11 @@ def tests_of(session: pytest.Session) -> Iterator[pytest.Item]:
     config = session.config
     try:
         catalog = catalog_of(config)
-        for target in wanted(config):
-            if broken := problems_of(catalog, _path(config, target)):
+        names: list[str] = []
+        for target in (_path(config, target) for target in wanted(config)):
+            names += named(catalog, target)
+            if broken := problems_of(catalog, target):
                 raise BakeoffError("; ".join(map(str, broken)))
-        names = [n for target in wanted(config) for n in named(catalog, _path(config, target))]
         for name in dict.fromkeys(names):
             yield from _checks(session, catalog, name)
             if config.getoption("bakeoff_speed"):

@@ -41,7 +41,8 @@ METRICS = {
 
 #: Pairs of lengths at which costs are counted: the longest for which the first counts, at the
 #: shortest, let expect that they take no longer than this, for counting goes from token to token
-#: where a reference does, or from block to block.
+#: where a reference does, or from block to block. Seconds of the CPU: a busy machine must not make
+#: the lengths short, at which a window spans everything.
 COUNTED, COUNTING_SECONDS = ((64, 128), (512, 1024), (2048, 4096)), 3.0
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
@@ -120,9 +121,9 @@ def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
     forward = variant.forward(cell.forward)
     counts: dict[int, Count] = {}
     for n in COUNTED[0]:  # the first time pays for what is imported late
-        started = time.monotonic()
+        started = time.process_time()
         counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-    each = (time.monotonic() - started) / COUNTED[0][-1]
+    each = (time.process_time() - started) / COUNTED[0][-1]
     longest = [pair for pair in COUNTED if sum(pair) * each <= COUNTING_SECONDS]
     if longest[1:]:
         counts = {n: counted(variant, cell.forward, at_length(cell.case, n)) for n in longest[-1]}
