@@ -19,7 +19,7 @@ from bakeoff.suites.identities import holds
 from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.metrics import Metric, checks
-from bakeoff.suites.probes import probes_of
+from bakeoff.suites.probes import PROBES, probes_of
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.recurrences import RECURRENCE_CHECKS
