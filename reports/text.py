@@ -59,6 +59,9 @@ def _grids(grid: Grid, width: int) -> Iterator[str]:
     names = ["\n".join(textwrap.wrap(row[0], _LONGEST_NAME)) for row in grid.rows]
     columns = [[header, *(row[i] for row in grid.rows)] for i, header in enumerate(grid.headers)]
     columns[0] = [grid.headers[0], *names]
+    room = width - 2 - max(len(line) for text in columns[0] for line in text.split("\n"))
+    for column in columns[1:]:
+        column[1:] = ["\n".join(textwrap.wrap(cell, max(room, 10))) for cell in column[1:]]
     widths = [max(len(line) for text in column for line in text.split("\n")) for column in columns]
     left = list(range(1, len(columns)))
     while left:

@@ -210,16 +210,11 @@ def test_every_chart_compiles(contents: Contents) -> None:
     blocks = [b for b in document(contents, wide=True) if isinstance(b, Chart)]
     lines = next(b for b in blocks if len(b.table.rivals) > 8 and len(b.table.lengths) > 2)
     dots = next(b for b in blocks if len(b.table.rivals) > 12)
-    for block, most in ((lines, 8), (dots, 99)):
+    for block in (lines, dots):
         spec = chart(block.table)
         svg = vl_convert.vegalite_to_svg(json.dumps({**spec, "width": 400}))
-        shown = [
-            r for r in block.table.rivals if r.replace("<", "&lt;").replace(">", "&gt;") in svg
-        ]
-        # Of many lines the leaders have names, and the baseline; the others are grey.
-        assert len(shown) == min(most, len(block.table.rivals))
-        assert block.table.baseline in shown
-        assert block.table.rivals[0] in shown
+        for rival in block.table.rivals:
+            assert rival.replace("<", "&lt;").replace(">", "&gt;") in svg
 
 
 def test_a_chart_shows_every_value_of_its_table(contents: Contents) -> None:
