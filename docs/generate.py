@@ -7,7 +7,7 @@ metric of every suite. A test holds them to be what this script writes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,8 +33,10 @@ _VARIES = {
 def pages() -> dict[str, str]:
     """Every page that is written, by its path beneath docs/."""
     catalog = bakeoff.load(entry_points=False, pyproject=False)
-    found = {f"variants/{name}.md": _variant(variant) for name, variant in catalog.items()}
-    found["variants/README.md"] = _index(catalog)
+    # Adapters depend on what is installed here.
+    own = {name: v for name, v in catalog.items() if "peer" not in v.metadata.tags}
+    found = {f"variants/{name}.md": _variant(variant) for name, variant in own.items()}
+    found["variants/README.md"] = _index(own)
     found["metrics.md"] = _metrics(suites_of(catalog).values())
     return {path: _NOTE + text for path, text in found.items()}
 
@@ -95,7 +97,7 @@ def _call(variant: bakeoff.Variant) -> str:
     )
 
 
-def _index(catalog: bakeoff.Catalog) -> str:
+def _index(catalog: Mapping[str, bakeoff.Variant]) -> str:
     """The variants by kind and section, each with a link to its page."""
     lines = ["# Variants", "", f"{len(catalog)} are built in; `bakeoff list` shows them, too."]
     for kind, sections in SECTIONS.items():

@@ -20,8 +20,8 @@ __all__ = ["Arguments", "arguments_for", "dtype_of", "unit_roundoff", "why_not"]
 
 #: How much larger than normal the queries (or x) are where the inputs are peaked.
 PEAK = 8.0
-#: Added to a seed for the data, which are the same for all variants.
-SHARED = 2**32
+#: Added to a seed for the data, which are the same for all variants; torch reads 32 bits of a seed.
+SHARED = 2**31
 
 
 @dataclass(frozen=True)

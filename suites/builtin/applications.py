@@ -13,6 +13,7 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import Case
 from bakeoff.suites.applications.application import Application, application, applications
 from bakeoff.suites.grids import NO_GRID
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection, expand
 from bakeoff.suites.spec import Job, Suite
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from bakeoff.suites.applications.training import Run
 
 NAME, VERSION = "applications", 1
+
+#: Curves, and norms by layer, have names of their own beside these: they are shown, not compared.
+METRICS = {
+    "floor": Metric("The least loss that any model can expect."),
+    "steps": Metric("Training steps."),
+    "loss_before": Metric("The loss on held-out data before training.", varies="seed"),
+    "loss_after": Metric("The loss on held-out data after training.", better="less", varies="seed"),
+    "step_time": Metric("The median time of a training step.", "s", better="less", varies="launch"),
+    "time_ratio": Metric(
+        "The time of a step ÷ that of the model as it is, in one race.",
+        better="less",
+        varies="launch",
+    ),
+    "peak_bytes": Metric("The most that a step holds at once.", "bytes", better="less"),
+    "tokens_per_second": Metric("Tokens ÷ the time of a step.", "1/s", "more", "launch"),
+    "images_per_second": Metric("Images ÷ the time of a step.", "1/s", "more", "launch"),
+}
 
 #: The model as it is, and the model of which each example sees the data of another.
 UNSWAPPED, BLIND = "(unswapped)", "(blind)"
@@ -165,5 +183,6 @@ def bakeoff_suites() -> Iterable[Suite]:
         "Inside BERT, GPT-2, ViT, CLIP, detectors, UNITER and Llama: what it learns, and costs.",
         plan,
         measure,
+        metrics=METRICS,
         on_request=True,
     )

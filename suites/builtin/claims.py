@@ -15,12 +15,19 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import Case, FeatureShape
 from bakeoff.suites.claims.claim import CLAIM, Claim, claims_of
 from bakeoff.suites.claims.judging import Evidence, Verdict, judged, verdict_of
+from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.verdicts import Unsupported, brief, status_of
 
 NAME, VERSION = "claims", 1
+#: The evidence of a claim stands under the names of its criteria.
+METRICS = {
+    "verdict": Metric(
+        "1 where the claim holds, 0 where it does not; none where it is undecided.", varies="seed"
+    )
+}
 
 #: A verdict as a number; one that is undecided has none.
 VALUES = {Verdict.HOLDS: 1.0, Verdict.FALSE: 0.0}
@@ -112,5 +119,6 @@ def bakeoff_suites() -> Iterable[Suite]:
         "The textbook's statements, put to the test: holds, does not hold or undecided.",
         plan,
         measure,
+        metrics=METRICS,
         on_request=True,
     )

@@ -16,6 +16,7 @@ from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.flow import cells as flow
+from bakeoff.suites.flow.metrics import METRICS as FLOW_METRICS
 from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.selection import Selection, expand, usual_heads
@@ -47,6 +48,7 @@ METRICS = {
         "The backward agrees with differences of the forward, in float64; or does not, where the "
         "variant declares that it is not differentiable."
     ),
+    **FLOW_METRICS,
 }
 
 #: gradcheck makes a matrix of every output by every input: the sizes must be small.
