@@ -63,6 +63,7 @@ METRICS = {
         varies="rounding",
     ),
     "attended_share": Metric("The share of pairs of a query and a key with any influence."),
+    "largest_slope": Metric("The largest |φ′(x)| for |x| ≤ 6; the remark holds φ, φ′ and φ″."),
     "identity": Metric("A declared identity holds, and its counterpart does not."),
     "identity_causal": Metric("The same with causal=True."),
     **checks({probe.__name__: probe for kind in PROBES.values() for probe in kind}),
