@@ -16,8 +16,8 @@ from bakeoff.suites.claims.training import SideBySide
 
 FACTS, NAME, VALUE, BATCH = 8, 4, 4, 32
 #: Additive attention has as many hidden units as d_k: with four of them it can't tell names apart.
-SMALL, LARGE = 16, 256
-RATES = (0.003, 0.01)
+SMALL, LARGE = 16, 128
+RATES = (0.003, 0.01, 0.03)
 #: Of the answer's variance.
 MARGIN = 0.1
 
@@ -27,7 +27,9 @@ def measure(experiment: Experiment) -> Mapping[str, float]:
 
     Names have components of variance 1, and so have queries and keys at the start, as the source
     assumes in its footnote 4. They are of one length, since a product prefers what is long, and
-    have fewer features than the smaller d_k, which would else lose a part of them.
+    have fewer features than the smaller d_k, which would else lose a part of them. Steps are as many
+    as additive attention needs at the smaller d_k; each has the best of three rates, with Adam, as
+    Britz et al. train.
     """
     error = {
         (role, dim): _error(experiment, role, dim)
@@ -62,7 +64,7 @@ def _error(experiment: Experiment, role: str, dim: int) -> float:
         drawn = names[:, 0], torch.cat([names, values], 2), values[:, 0]
         return tuple(t.to(experiment.device) for t in drawn)
 
-    steps = experiment.at_scale(200, 2000)
+    steps = experiment.at_scale(400, 2000)
     readers.descend(relative_error, batch, RATES, steps, experiment.alive)
     return best_error(readers, batch)
 
@@ -84,7 +86,7 @@ def bakeoff_claims() -> Iterable[Claim]:
                 above=-MARGIN,
                 below=MARGIN,
             ),
-            Criterion("product_minus_additive_large", "the same, d_k 256", above=MARGIN),
+            Criterion("product_minus_additive_large", "the same, d_k 128", above=MARGIN),
         ),
         measure=measure,
     )
