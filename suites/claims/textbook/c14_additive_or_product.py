@@ -27,9 +27,9 @@ def measure(experiment: Experiment) -> Mapping[str, float]:
 
     Names have components of variance 1, and so have queries and keys at the start, as the source
     assumes in its footnote 4. They are of one length, since a product prefers what is long, and
-    have fewer features than the smaller d_k, which would else lose a part of them. Steps are as many
-    as additive attention needs at the smaller d_k; each has the best of three rates, with Adam, as
-    Britz et al. train.
+    have fewer features than the smaller d_k, which would else lose a part of them. Steps are as
+    many as additive attention needs at the smaller d_k; each has the best of three rates, with
+    Adam, as Britz et al. train.
     """
     error = {
         (role, dim): _error(experiment, role, dim)
