@@ -97,6 +97,8 @@ def _axis_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="repeat each race in K new processes")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), metavar="S",
               help="training steps of one run of the learning suite")  # fmt: skip
+@click.option("--per-section/--every-variant", "per_section", default=None,
+              help="whether one variant of each section learns for all (learning)")  # fmt: skip
 @click.option("--effort", type=click.FloatRange(min=0, min_open=True), metavar="X",
               help="train X times as many steps as usual (applications)")  # fmt: skip
 @click.option(
@@ -131,6 +133,7 @@ def run(
     scale: str | None,
     launches: int | None,
     steps: int | None,
+    per_section: bool | None,
     effort: float | None,
     malloc: str,
     shard: str | None,
@@ -163,6 +166,7 @@ def run(
         "launches": launches,
         "draws": draws,
         "steps": steps,
+        "per_section": per_section,
         "effort": effort,
         "scale": scale,
     }
