@@ -346,7 +346,16 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
 def test_interrupt_loses_nothing(tmp_path: Path) -> None:
     import signal
 
-    command = [sys.executable, "-m", "bakeoff", "run", "--suite", "accuracy", "--kind", "activation"]
+    command = [
+        sys.executable,
+        "-m",
+        "bakeoff",
+        "run",
+        "--suite",
+        "accuracy",
+        "--kind",
+        "activation",
+    ]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

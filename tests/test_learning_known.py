@@ -43,19 +43,19 @@ def trained(
     return run
 
 
-def tested(run: Training) -> float:
+def accuracy(run: Training) -> float:
     return evaluated(run.model, run.task, run.task.make("test", 1024, run.seed))[1]
 
 
 def test_softmax_solves_it_and_the_mean_knows_only_which_values_there_are() -> None:
-    assert tested(trained("softmax", 350)) > 0.95
-    assert tested(trained("mean", 400)) < 0.3
+    assert accuracy(trained("softmax", 350)) > 0.95
+    assert accuracy(trained("mean", 400)) < 0.3
 
 
 @pytest.mark.slow
 def test_the_floors() -> None:
-    assert tested(trained("mean", 1000)) == pytest.approx(1 / 4, abs=0.03)
-    assert tested(trained("window", 600)) < 0.2
+    assert accuracy(trained("mean", 1000)) == pytest.approx(1 / 4, abs=0.03)
+    assert accuracy(trained("window", 600)) < 0.2
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_the_convolution_is_what_makes_it_quick() -> None:
     """Without it the value that follows a key is not seen; what softmax can do about that, by
     weighing how many keys came before, takes it far longer.
     """
-    without, with_it = (tested(trained("softmax", 250, convolution=width)) for width in (0, 3))
+    without, with_it = (accuracy(trained("softmax", 250, convolution=width)) for width in (0, 3))
     assert without < 0.4
     assert with_it > 0.8
 
