@@ -373,7 +373,7 @@ def test_a_reference_alone_is_unverified(catalog: Catalog) -> None:
     ("arguments", "message"),
     [
         (("relo",), "no variant is called 'relo'; did you mean relu?"),
-        (("missing.py",), "got 'missing.py', expected a file that there is, or a name"),
+        (("missing.py",), "got 'missing.py', expected a file that there is, or the name"),
         (("empty.py",), "empty.py: it brings no variant"),
         (("relu", "--forward", "torhc"), "did you mean torch?"),
     ],

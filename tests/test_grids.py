@@ -38,7 +38,7 @@ Tensor = torch.Tensor
 def same_row(q, k, v, *, grid, mask=None, causal=False, scale=None):
     """Each position of a grid attends to its own row."""
     ((height, width),) = grid
-    row = torch.arange(height * width) // width
+    row = torch.arange(height * width, device=q.device) // width
     allowed = row[:, None] == row
     if mask is not None:
         allowed = allowed & mask
@@ -53,6 +53,7 @@ def by_rows(q, k, v, *, grid, mask=None, causal=False, scale=None):
     q, k, v = (x.unflatten(2, (height, width)) for x in (q, k, v))
     allowed = None
     if mask is not None:
+        mask = mask.reshape((1,) * (4 - mask.dim()) + mask.shape)
         allowed = mask.expand(*mask.shape[:2], 1, height * width).unflatten(-1, (height, width))
         allowed = allowed.transpose(2, 3)  # (B, 1, h, 1, w)
     return (masked_softmax(q @ k.mT * scale, allowed) @ v).flatten(2, 3)

@@ -181,7 +181,7 @@ def test_no_orphan_survives_a_signal(tmp_path: Path, sent: signal.Signals) -> No
     write(tmp_path, "slow.py", SLOW)
     arguments = ("--plugin", "slow.py", "--variant", "relu,planted", "--suite", "memory")
     process = subprocess.Popen(
-        [sys.executable, "-m", "bakeoff", "run", *arguments],
+        [sys.executable, "-m", "bakeoff", "run", *arguments, "--workers", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until(lambda: (tmp_path / "running").exists())

@@ -268,8 +268,8 @@ def windowed(
     causal=False,
     scale=None,
 ) -> Tensor:
-    i = torch.arange(q.shape[-2])[:, None] + k.shape[-2] - q.shape[-2]
-    band = (i - torch.arange(k.shape[-2])).abs() <= window
+    i = torch.arange(q.shape[-2], device=q.device)[:, None] + k.shape[-2] - q.shape[-2]
+    band = (i - torch.arange(k.shape[-2], device=q.device)).abs() <= window
     allowed = None if not obeys else band
     if mask is not None:
         allowed = mask if allowed is None else allowed & mask

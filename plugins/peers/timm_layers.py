@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 
@@ -20,13 +21,19 @@ def hard_mish(x: torch.Tensor) -> torch.Tensor:
     return x * (x + 2).clamp(0, 2) / 2
 
 
+def _call(name: str, x: torch.Tensor) -> torch.Tensor:
+    """The package's own."""
+    output: torch.Tensor = found(HOME, name)(x)
+    return output
+
+
 PEERS = (
     Peer(
         "hard_mish",
         "Hard Mish",
         r"\phi(x) = \tfrac{x}{2} \min(2, \max(0, x + 2))",
         hard_mish,
-        lambda x: found(HOME, "hard_mish")(x),
+        partial(_call, "hard_mish"),
         {"monotonic": False, "range": (-0.5, math.inf)},
     ),
     Peer(
@@ -34,7 +41,7 @@ PEERS = (
         "Mish",
         r"\phi(x) = x \tanh(\log(1 + e^x))",
         mish,
-        lambda x: found(HOME, "mish")(x),
+        partial(_call, "mish"),
         {"monotonic": False, "smooth": True},
     ),
     Peer(
@@ -42,7 +49,7 @@ PEERS = (
         "Hard Swish",
         r"\phi(x) = \tfrac{x}{6} \min(6, \max(0, x + 3))",
         hardswish,
-        lambda x: found(HOME, "hard_swish")(x),
+        partial(_call, "hard_swish"),
         {"monotonic": False},
     ),
 )

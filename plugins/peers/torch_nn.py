@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,38 @@ import torch.nn.functional as F
 from bakeoff import Activation, hookimpl
 from bakeoff.plugins.peers._peers import Peer, activation
 
+
+def hardshrink(x: torch.Tensor) -> torch.Tensor:
+    """x, but zero within 1/2 of zero."""
+    return torch.where(x.abs() > 0.5, x, torch.zeros_like(x))
+
+
+def softshrink(x: torch.Tensor) -> torch.Tensor:
+    """x, 1/2 nearer to zero, and zero within."""
+    return x.sign() * (x.abs() - 0.5).clamp(min=0)
+
+
+def tanhshrink(x: torch.Tensor) -> torch.Tensor:
+    """x − tanh x."""
+    return x - torch.tanh(x)
+
+
+def logsigmoid(x: torch.Tensor) -> torch.Tensor:
+    """log σ(x), which is −log(1 + e⁻ˣ)."""
+    return -torch.logaddexp(-x, torch.zeros_like(x))
+
+
+def softmin(x: torch.Tensor) -> torch.Tensor:
+    """The softmax of −x over a row."""
+    return (-x).softmax(-1)
+
+
 PEERS = (
     Peer(
         "hardshrink",
         "Hard shrinkage",
         r"\phi(x) = x\,[|x| > 1/2]",
-        lambda x: torch.where(x.abs() > 0.5, x, torch.zeros_like(x)),
+        hardshrink,
         F.hardshrink,
         {"monotonic": True, "zero_centred": True, "range": (-math.inf, math.inf)},
     ),
@@ -24,7 +51,7 @@ PEERS = (
         "softshrink",
         "Soft shrinkage",
         r"\phi(x) = \operatorname{sign}(x) \max(|x| - 1/2, 0)",
-        lambda x: x.sign() * (x.abs() - 0.5).clamp(min=0),
+        softshrink,
         F.softshrink,
         {"monotonic": True, "smooth": False, "range": (-math.inf, math.inf)},
     ),
@@ -32,7 +59,7 @@ PEERS = (
         "tanhshrink",
         "Tanh shrinkage",
         r"\phi(x) = x - \tanh x",
-        lambda x: x - torch.tanh(x),
+        tanhshrink,
         F.tanhshrink,
         {"monotonic": True, "smooth": True, "range": (-math.inf, math.inf)},
     ),
@@ -40,7 +67,7 @@ PEERS = (
         "logsigmoid",
         "Log-sigmoid",
         r"\phi(x) = \log \sigma(x)",
-        lambda x: -torch.logaddexp(-x, torch.zeros_like(x)),
+        logsigmoid,
         F.logsigmoid,
         {"monotonic": True, "smooth": True, "range": (-math.inf, 0.0)},
     ),
@@ -48,8 +75,8 @@ PEERS = (
         "softmin",
         "Softmin",
         r"\phi(x)_i = e^{-x_i} / \sum_j e^{-x_j}",
-        lambda x: (-x).softmax(-1),
-        lambda x: F.softmin(x, dim=-1),
+        softmin,
+        partial(F.softmin, dim=-1),
         {"elementwise": False, "range": (0.0, 1.0)},
     ),
 )

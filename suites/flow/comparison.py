@@ -44,7 +44,7 @@ def activation_records(
     ]
     remarks = {"dead_fraction_trained": f"after {STEPS} steps of sign descent"}
     theory = variances(curve, initialisation, depth) if curve else []
-    if curve and math.isfinite(theory[-1]):
+    if curve and 0 < theory[-1] < math.inf:
         samples = [_against(theory[-1], sample) for sample in samples]
         weight, bias = initialisation.weight_variance, initialisation.bias_variance
         stays = fixed_point(curve, weight, bias, start=theory[0])

@@ -167,7 +167,7 @@ def moments(curve: Curve, variance: float = 1.0) -> Moments:
     outermost = np.abs(by_panel[:, [0, -1]]).max(1)  # where nothing may be left
     cut_off = (outermost > 1e-9 * np.abs(by_panel).sum(1)).any()
     if not info.success or cut_off or not np.isfinite(sums).all():
-        raise BakeoffError(
+        raise UnsupportedError(
             f"{curve.name}: its expectations over N(0, {variance:.3g}) do not converge: "
             f"got {', '.join(f'{value:.3g}' for value in sums)}"
         )
