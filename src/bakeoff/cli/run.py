@@ -244,7 +244,7 @@ class Bar:
             disable=not self._console.is_terminal,
         )
         self._task = self._progress.add_task("", total=None, suite="planning", what="")
-        self._suite = ""
+        self._told: set[str] = set()
         self.summary = Summary()
 
     def __enter__(self) -> Bar:
@@ -266,10 +266,11 @@ class Bar:
         where = " ".join(str(p) for p in (case.pattern, f"N={case.seq_len}", case.dtype) if p)
         # The other columns take some 50 characters; rich would squeeze them for a long text.
         what = f"{cell.label} {where}"[: max(10, self._console.width - 52)]
-        if not self._console.is_terminal and cell.suite != self._suite:
-            # Without a terminal there is no bar: a line a suite shows that it goes on.
+        if not self._console.is_terminal and cell.suite not in self._told:
+            # Without a terminal there is no bar: a line a suite shows that it goes on. Cells of
+            # two suites may run side by side.
             self._console.print(f"{cell.suite} …")
-        self._suite = cell.suite
+        self._told.add(cell.suite)
         self._progress.update(self._task, suite=cell.suite, what=what)
 
     def finished(self, cell: Cell, records: Sequence[Record]) -> None:
