@@ -57,7 +57,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "seq_lens": (96,),
             "patterns": ("self", "causal_self"),
             "dtypes": ("float32",),
-            "draws": 4,
+            "draws": 3,
             "depths": (4, 16),
         },
         "applications": {"variants": _TRAINED, "seeds": (0, 1, 2)},
@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "learning": {"tasks": ("mqar",), "steps": 400, "seeds": _SEEDS, "per_section": True},
         "memory": {"patterns": ("self",)},
         "scaling": {
-            "seq_lens": (128, 256, 512, 1024),
+            "seq_lens": (64, 128, 256, 512),
             "heads": (2,),
             "patterns": ("self",),
             "directions": ("forward",),

@@ -43,7 +43,7 @@ METRICS = {
 #: shortest, let expect that they take no longer than this, for counting goes from token to token
 #: where a reference does, or from block to block. Seconds of the CPU: a busy machine must not make
 #: the lengths short, at which a window spans everything.
-COUNTED, COUNTING_SECONDS = ((64, 128), (512, 1024), (2048, 4096)), 3.0
+COUNTED, COUNTING_SECONDS = ((64, 128), (512, 1024), (2048, 4096)), 1.5
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
 MOST_FLOPS, LEAST_FLOPS = 1.05, 0.5
