@@ -124,7 +124,7 @@ class _Sums:
         return math.sqrt(self.squares.get(name, 0.0) / max(1, self.count))
 
 
-def draws_of(variant: Variant, case: Case) -> int:
+def _draws_of(variant: Variant, case: Case) -> int:
     """How many seeds are pooled: :data:`SEEDS`, and more for few rows of what jumps.
 
     A choice, as of one key, jumps where rounding turns a near tie; with few queries the budget may
@@ -161,7 +161,7 @@ class Oracle:
         self.draws: list[tuple[int, Arguments, Quantities]] = []
         self.sums: dict[str, _Sums] = {}
         self.usable: list[dict[str, torch.Tensor]] = []
-        draws = draws_of(variant, case)
+        draws = _draws_of(variant, case)
         for seed in range(case.seed * draws, (case.seed + 1) * draws):
             self._draw(prepare(arguments_for(variant, case, seed=seed), seed), seed)
 

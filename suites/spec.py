@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.catalog import Catalog
-from bakeoff.registry.errors import BakeoffError, UnknownNameError, did_you_mean
+from bakeoff.suites.contributions import brought, chosen
 from bakeoff.suites.metrics import Metric
 from bakeoff.suites.records import Cell, Record
 from bakeoff.suites.selection import Selection
@@ -88,23 +88,4 @@ def suites_of(catalog: Catalog, names: Iterable[str] = ()) -> dict[str, Suite]:
         BakeoffError: Where a plugin returns what is no suite, or two share a name.
         UnknownNameError: For a name that no suite has.
     """
-    found: dict[str, Suite] = {}
-    origins: dict[str, str] = {}
-    for contribution in catalog.contributions.get("bakeoff_suites", ()):
-        suite, origin = contribution.value, contribution.origin
-        if not isinstance(suite, Suite):
-            raise BakeoffError(
-                f"{origin}: bakeoff_suites: got {suite!r} ({type(suite).__name__}), expected a "
-                "bakeoff.suites.spec.Suite"
-            )
-        if suite.name in found:
-            raise BakeoffError(
-                f"{origin}: the suite {suite.name!r} is already brought by {origins[suite.name]}; "
-                "choose another name"
-            )
-        found[suite.name], origins[suite.name] = suite, origin
-    chosen = tuple(names)
-    for name in chosen:
-        if name not in found:
-            raise UnknownNameError(f"no suite is called {name!r}; {did_you_mean(name, found)}")
-    return {name: suite for name, suite in found.items() if not chosen or name in chosen}
+    return chosen(brought(catalog, "bakeoff_suites", Suite), names, "suite")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bakeoff.registry.catalog import Catalog
-from bakeoff.registry.errors import BakeoffError, UnknownNameError, UsageError, did_you_mean, typed
+from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean, typed
 from bakeoff.registry.frozen import FrozenMap
+from bakeoff.suites.contributions import brought, chosen
 
 if TYPE_CHECKING:
     from bakeoff.suites.claims.experiment import Experiment
@@ -182,27 +183,9 @@ def claims_of(catalog: Catalog, names: Iterable[str] = ()) -> dict[str, Claim]:
         BakeoffError: Where a plugin returns what is no claim, or two share a name.
         UnknownNameError: For a name that no claim has.
     """
-    found: dict[str, Claim] = {}
-    origins: dict[str, str] = {}
-    for contribution in catalog.contributions.get("bakeoff_claims", ()):
-        claim, origin = contribution.value, contribution.origin
-        if not isinstance(claim, Claim):
-            raise BakeoffError(
-                f"{origin}: bakeoff_claims: got {typed(claim)}, expected a "
-                "bakeoff.suites.claims.claim.Claim"
-            )
-        if claim.name in found:
-            raise BakeoffError(
-                f"{origin}: the claim {claim.name!r} is already brought by {origins[claim.name]}; "
-                "choose another name"
-            )
-        found[claim.name], origins[claim.name] = claim, origin
-    chosen = tuple(names)
-    for name in chosen:
-        if name not in found:
-            raise UnknownNameError(f"no claim is called {name!r}; {did_you_mean(name, found)}")
+    found = brought(catalog, "bakeoff_claims", Claim)
     ordered = sorted(found.values(), key=lambda c: math.inf if c.number is None else c.number)
-    return {claim.name: claim for claim in ordered if not chosen or claim.name in chosen}
+    return chosen({claim.name: claim for claim in ordered}, names, "claim")
 
 
 def _require_name(where: str, name: object) -> None:
