@@ -1,4 +1,4 @@
-"""Handwritten digits, 8 × 8, as they come with scikit-learn."""
+"""Handwritten digits as pictures with labels, as vision models take them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,19 @@ from functools import cache
 
 import torch
 
-__all__ = ["CLASSES", "SIDE", "digits", "some_digits"]
+from bakeoff.suites.digits import digits
 
-SIDE, CLASSES = 8, 10
+__all__ = ["pictures", "some_digits"]
+
 #: Pictures that are only tested on: the last of the set, by other hands than the first.
 HELD_OUT = 297
 
 
 @cache
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (1797, 1, 8, 8) from −1 to 1, and their classes.
-
-    Source:
-        E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
-    """
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    pictures = torch.from_numpy(found.images).float()[:, None] / 8 - 1
-    return pictures, torch.from_numpy(found.target).long()
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures (1797, 1, 8, 8) from −1 to 1, and their classes."""
+    images, classes = digits()
+    return images[:, None] / 8 - 1, classes
 
 
 def some_digits(
@@ -37,8 +31,8 @@ def some_digits(
         size: How many.
         held_out: Whether of those that are only tested on.
     """
-    pictures, classes = digits()
+    every, classes = pictures()
     split = len(classes) - HELD_OUT
     first, last = (split, len(classes)) if held_out else (0, split)
     chosen = torch.randint(first, last, (size,), generator=generator)
-    return {"pixel_values": pictures[chosen], "labels": classes[chosen]}
+    return {"pixel_values": every[chosen], "labels": classes[chosen]}

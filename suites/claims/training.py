@@ -18,6 +18,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from bakeoff.suites.claims.experiment import Experiment
+from bakeoff.suites.digits import digits as the_digits
 from bakeoff.suites.flow.quadrature import curve_of, moments
 
 __all__ = [
@@ -56,13 +57,11 @@ class Split(NamedTuple):
 
 def digits(experiment: Experiment) -> Split:
     """scikit-learn's 1797 handwritten digits, 8×8, each pixel standardised; split by the seed."""
-    from sklearn.datasets import load_digits
-
-    images, classes = load_digits(return_X_y=True)
-    x = torch.as_tensor(images, dtype=torch.float32)
+    images, classes = the_digits()
+    x = images.flatten(1)
     x = (x - x.mean(0)) / x.std(0).clamp_min(1.0)
     order = torch.randperm(len(x), generator=experiment.generator(100))
-    x, y = x[order].to(experiment.device), torch.as_tensor(classes)[order].to(experiment.device)
+    x, y = x[order].to(experiment.device), classes[order].to(experiment.device)
     ends = (int(len(x) * TRAINED), int(len(x) * (TRAINED + CHOSEN)))
     parts = zip(x.tensor_split(ends), y.tensor_split(ends), strict=True)
     return Split(*(Data(*part) for part in parts))

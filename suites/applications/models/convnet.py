@@ -18,7 +18,7 @@ def build() -> nn.Module:
     """Three convolutions and means over quarters (LeCun et al., 1989), with ViT's many weights."""
     from torch import nn
 
-    from bakeoff.suites.applications.digits import CLASSES
+    from bakeoff.suites.digits import CLASSES
 
     widths = (1, 24, 38, 26)
     layers: list[nn.Module] = []

@@ -18,7 +18,7 @@ def build() -> nn.Module:
     """Two layers of 32 features."""
     from transformers import ViTConfig, ViTForImageClassification
 
-    from bakeoff.suites.applications.digits import CLASSES, SIDE
+    from bakeoff.suites.digits import CLASSES, SIDE
 
     model: nn.Module = ViTForImageClassification(
         ViTConfig(

@@ -6,10 +6,10 @@ from functools import cache
 
 import torch
 
-from bakeoff.registry.errors import UnsupportedError
+from bakeoff.suites.digits import CLASSES, SIDE, digits
 from bakeoff.suites.learning.task import SPLITS, Examples, Task
 
-SIDE, PATCH, CLASSES = 8, 2, 10
+PATCH = 2
 #: Of every 10 images in the order of the file: 7 to train on, 1 to choose by and 2 to test on.
 SHARES = {"train": range(7), "validation": range(7, 8), "test": range(8, 10)}
 
@@ -17,16 +17,8 @@ SHARES = {"train": range(7), "validation": range(7, 8), "test": range(8, 10)}
 @cache
 def _images() -> tuple[torch.Tensor, torch.Tensor]:
     """(1797, 8, 8) of mean 0 and standard deviation 1 over all pixels, and the classes."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UnsupportedError(
-            "the digits come from scikit-learn, which is not installed: "
-            "pip install 'bakeoff[learning]'"
-        ) from error
-    found = load_digits()
-    pixels = torch.tensor(found.images, dtype=torch.float32)
-    return (pixels - pixels.mean()) / pixels.std(), torch.tensor(found.target)
+    pixels, classes = digits()
+    return (pixels - pixels.mean()) / pixels.std(), classes
 
 
 def _split(split: str) -> tuple[torch.Tensor, torch.Tensor]:
