@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bakeoff.registry.shapes import Shape
-from bakeoff.suites.applications.application import Application
-from bakeoff.suites.applications.models.detr import batch, scores
+from bakeoff.suites.applications.models.detr import APPLICATION as DETR
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,20 +32,11 @@ def build() -> nn.Module:
     return model
 
 
-APPLICATION = Application(
+#: Trained as DETR is, beside which it stands.
+APPLICATION = replace(
+    DETR,
     name="deformable_detr",
     title="Deformable DETR, boxes of shapes",
-    pattern="self",
     shape=Shape(8, 4, 4, 4, 4, 8, 8),
-    features=64,
     build=build,
-    batch=batch,
-    seen=("pixel_values",),
-    floor=0.0,
-    batch_size=8,
-    items=8,
-    unit="images",
-    steps=120,
-    scores=scores,
-    needs={"transformers": "transformers", "PIL": "transformers"},
 )

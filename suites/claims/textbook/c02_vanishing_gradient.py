@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import torch
-
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.variants import Activation
 from bakeoff.suites.claims.claim import Claim, Criterion
+from bakeoff.suites.claims.depth import first_to_last
 from bakeoff.suites.claims.experiment import Experiment
 from bakeoff.suites.flow.initialisation import initialisation_for
-from bakeoff.suites.flow.measures import grad_norm_ratio
-from bakeoff.suites.flow.stacks import ActivationStack, gradient_norms
+from bakeoff.suites.flow.stacks import ActivationStack
 
 DEPTH, WIDTH, ROWS = 30, 256, 32
 #: Each with the initialisation that was made for it.
@@ -30,10 +28,7 @@ def _ratio(experiment: Experiment, role: str) -> float:
     assert isinstance(variant, Activation)
     initialisation = initialisation_for(INITIALISATIONS[role], variant)
     stack = ActivationStack(variant, DEPTH, WIDTH, initialisation, experiment.generator(1))
-    x = experiment.normal(ROWS, WIDTH, stream=2, dtype=torch.float64)
-    states = stack.to(experiment.device).states(x)
-    cotangent = experiment.normal(ROWS, WIDTH, stream=3, dtype=torch.float64)
-    return grad_norm_ratio(gradient_norms(states, cotangent))
+    return first_to_last(experiment, stack, ROWS, WIDTH)
 
 
 @hookimpl
