@@ -90,11 +90,15 @@ def mean(samples: Sequence[float]) -> Estimate:
         >>> round(found.value, 2), round(found.low, 3), round(found.high, 3), found.n
         (0.8, 0.552, 1.048, 3)
     """
-    n, centre = len(samples), float(np.mean(samples))
+    values = np.asarray(samples, dtype=np.float64)
+    n, size = len(values), float(np.abs(values).max()) or 1.0  # squares could overflow
+    centre = size * float((values / size).mean())
     if n < 2:
         return Estimate(centre, -math.inf, math.inf, n)
+    if (values == values[0]).all():
+        return Estimate(centre, centre, centre, n)
     student = float(special.stdtrit(n - 1, (1 + LEVEL) / 2))
-    half = student * float(np.std(samples, ddof=1)) / math.sqrt(n)
+    half = student * size * float((values / size).std(ddof=1)) / math.sqrt(n)
     return Estimate(centre, centre - half, centre + half, n)
 
 
