@@ -24,7 +24,7 @@ from bakeoff.reports.words import plural
 __all__ = ["SECTION"]
 
 #: More lines than this can't be told apart.
-MOST_LINES = 9
+MOST_LINES = 8
 _LEGEND = (
     "Scores are means over seeds on test data, ± half of the 95% interval, each at the learning "
     "rate that did best on validation data. Above the floor: the interval lies above that of the "
@@ -58,7 +58,7 @@ def _one(one: Comparison) -> Iterator[Block]:
     yield from _heading(one)
     yield from _verdicts([one])
     yield Grid(
-        ("learner", _score_name(one), "", "steps to\ntarget", "rate", "time"),
+        ("learner", _score_name(one), "standing", "steps to\ntarget", "rate", "time"),
         tuple(
             (
                 Code(learner.name),

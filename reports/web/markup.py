@@ -16,7 +16,7 @@ __all__ = ["Names", "gallery", "marks", "spans", "table"]
 _STATUSES = ("right", "ok", "wrong", "failed", "crashed", "timeout", "oom", "unverified",
              "unsupported")  # fmt: skip
 #: Longer tables scroll within a box of their own.
-_MOST_ROWS = 24
+_MOST_ROWS = 32
 
 
 class Names:
