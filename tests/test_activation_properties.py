@@ -61,7 +61,9 @@ def slope_jumps(x: torch.Tensor, y: torch.Tensor) -> bool:
     return bool(((y.diff() / x.diff()).diff().abs() >= 0.0099).any())
 
 
-@pytest.mark.parametrize("variant", ACTIVATIONS, ids=[v.name for v in ACTIVATIONS])
+@pytest.mark.parametrize(
+    "variant", [v for v in ACTIVATIONS if "peer" not in v.metadata.tags], ids=lambda v: v.name
+)
 def test_declares_what_can_be_measured(variant: Activation) -> None:
     row = {"elementwise", "range"}
     every = row | {"smooth", "monotonic", "zero_centred"}
@@ -81,7 +83,7 @@ def test_elementwise(variant: Activation) -> None:
 @over_declared("range")
 def test_range(variant: Activation) -> None:
     if variant.declared("elementwise"):
-        far = torch.logspace(1, 6, 100, dtype=torch.float64)
+        far = torch.logspace(1, 7, 100, dtype=torch.float64)
         y = curve(variant.name, torch.cat([GRID, far, -far]))
     else:
         sizes = torch.logspace(-1, 6, 50, dtype=torch.float64)[:, None, None]

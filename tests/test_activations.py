@@ -18,7 +18,13 @@ from bakeoff import Activation, Case, FeatureShape, Identity
 from bakeoff.registry.binding import draw, resolve_options
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
-ACTIVATIONS = [v for v in CATALOG.select(kind="activation") if isinstance(v, Activation)]
+#: Other libraries' kernels are held to the budget alone, in test_adapters.py: torch's tanhshrink
+#: cancels near zero, and that is what a user of it gets.
+ACTIVATIONS = [
+    v
+    for v in CATALOG.select(kind="activation")
+    if isinstance(v, Activation) and "peer" not in v.metadata.tags
+]
 FORWARDS = [(variant, name) for variant in ACTIVATIONS for name in variant.forwards]
 FEATURES = 24
 EPS = torch.finfo(torch.float64).eps
