@@ -1,4 +1,6 @@
-"""Every claim: it is not refuted by what it is about, and refuted by a counterfeit."""
+"""Every claim: it is not refuted by what it is about, and refuted by a counterfeit.
+
+What is timed may come out otherwise on another machine: there only the counterfeit is asked."""
 
 from __future__ import annotations
 
@@ -18,9 +20,13 @@ REFUTED = counterfeits_trained.REFUTED
 EACH = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CLAIMS]
 
 
-def refuted(found: list[Evidence]) -> set[str]:
-    """The criteria that do not hold."""
-    return {one.criterion.name for one in found if one.verdict == Verdict.FALSE}
+def refuted(found: list[Evidence], *, timed: bool = True) -> set[str]:
+    """The criteria that do not hold, those made of times among them or not."""
+    return {
+        one.criterion.name
+        for one in found
+        if one.verdict == Verdict.FALSE and (timed or not one.criterion.timed)
+    }
 
 
 def test_every_claim_has_a_counterfeit() -> None:
@@ -43,7 +49,7 @@ def test_numbers_are_not_used_twice() -> None:
 @pytest.mark.parametrize("name", EACH)
 def test_it_is_not_refuted(name: str, catalog: bakeoff.Catalog) -> None:
     found = judged(CLAIMS[name], catalog)
-    assert refuted(found) == REFUTED.get(name, set()), found
+    assert refuted(found, timed=False) == REFUTED.get(name, set()), found
 
 
 @pytest.mark.filterwarnings("default")  # likewise

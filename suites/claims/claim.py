@@ -38,6 +38,8 @@ class Criterion:
         below: The upper bound.
         unit: ``"s"``, … ; empty for a pure number.
         log: Whether it is a ratio: its mean is geometric, and its interval that of the logarithms.
+        timed: Whether it is made of times, so that it needs the machine for itself and speaks of
+            this machine alone.
 
     Raises:
         UsageError: For a criterion that can decide nothing.
@@ -55,6 +57,7 @@ class Criterion:
     below: float | None = field(default=None, kw_only=True)
     unit: str = field(default="", kw_only=True)
     log: bool = field(default=False, kw_only=True)
+    timed: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_name(f"criterion {self.name!r}: name", self.name)
@@ -105,7 +108,6 @@ class Claim:
         count: Likewise for what is exact (counted, or the same for every seed), called once.
         number: Its place in the textbook; None for a plugin's own, which stand after.
         needs: Packages that it imports, as pip knows them; without one it is unsupported.
-        timed: Whether it measures times, and so needs the machine for itself.
 
     Raises:
         UsageError: For a claim that can't be judged.
@@ -133,7 +135,6 @@ class Claim:
     count: Measure | None = field(default=None, kw_only=True)
     number: int | None = field(default=None, kw_only=True)
     needs: tuple[str, ...] = field(default=(), kw_only=True)
-    timed: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_name("claim: name", self.name)
@@ -162,6 +163,11 @@ class Claim:
                 f"{where}: got measure={self.measure!r} and count={self.count!r}, expected a "
                 "function of an experiment in one of them or in both"
             )
+
+    @property
+    def timed(self) -> bool:
+        """Whether a criterion is."""
+        return any(criterion.timed for criterion in self.criteria)
 
     def with_roles(self, **roles: str) -> Claim:
         """The same claim about other variants.

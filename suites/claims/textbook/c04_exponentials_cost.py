@@ -69,9 +69,9 @@ def bakeoff_claims() -> Iterable[Claim]:
                 f"time of {' or '.join(others)} ÷ ReLU's, {direction}, {mode}",
                 above=LEAST_FLOOR,
                 log=True,
+                timed=True,
             )
             for direction, mode, others in WAYS
         ),
         measure=measure,
-        timed=True,
     )
