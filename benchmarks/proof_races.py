@@ -184,7 +184,8 @@ CLOCKED = (
 
 def clock() -> None:
     """Times against torch.utils.benchmark, each side in five fresh processes."""
-    from bakeoff.suites.selection import expand, selection_for
+    from bakeoff.suites.product import expand
+    from bakeoff.suites.selection import selection_for
 
     rows = []
     catalog = bakeoff.load()

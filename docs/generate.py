@@ -17,7 +17,7 @@ from bakeoff.registry.metadata import SECTIONS
 from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text
 from bakeoff.reports.text import markdown
 from bakeoff.suites.metrics import Metric
-from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.product import usual_heads
 from bakeoff.suites.spec import Suite, suites_of
 from bakeoff.wording import forward_told, identity_told, said, shapes, tensors
 

@@ -11,7 +11,7 @@ import torch
 from bakeoff.registry.binding import takes
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Variant
-from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.product import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import Unsupported
 

@@ -12,8 +12,8 @@ import torch
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Forward, Variant
 from bakeoff.suites.grids import positions
+from bakeoff.suites.product import usual_heads
 from bakeoff.suites.records import Cell, Record, Status
-from bakeoff.suites.selection import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roundoff, why_not
 
 __all__ = [

@@ -15,8 +15,9 @@ from bakeoff.registry.shapes import PATTERNS
 from bakeoff.registry.variants import KINDS
 from bakeoff.suites.identity import identified, source_digest
 from bakeoff.suites.presets import PRESETS
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell
-from bakeoff.suites.selection import Selection, expand, selection_for
+from bakeoff.suites.selection import Selection, selection_for
 from bakeoff.suites.spec import suites_of
 
 

@@ -26,8 +26,9 @@ from bakeoff.registry.shapes import PATTERNS
 from bakeoff.reports.words import verbal
 from bakeoff.suites.builtin.scaling import at_length
 from bakeoff.suites.grids import grid_of, positions, resized
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, Status
-from bakeoff.suites.selection import expand, selection_for
+from bakeoff.suites.selection import selection_for
 from bakeoff.suites.spec import suites_of
 from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import Subject

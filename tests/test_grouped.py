@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 import bakeoff
 from bakeoff import Attention, Catalog, Shape, UnsupportedError
+from bakeoff.suites.product import expand, usual_heads
 from bakeoff.suites.records import Cell
 from bakeoff.suites.rivals import baseline_for
-from bakeoff.suites.selection import expand, selection_for, usual_heads
+from bakeoff.suites.selection import selection_for
 from bakeoff.suites.tensors import why_not
 
 FORWARDS = ("reference", "sdpa")

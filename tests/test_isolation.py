@@ -132,8 +132,8 @@ def cli(folder: Path, *arguments: str, timeout: float = 60.0) -> subprocess.Comp
 
 SUITE = """
 from bakeoff import hookimpl
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Record
-from bakeoff.suites.selection import expand
 from bakeoff.suites.spec import Job, Suite
 
 def plan(catalog, selection):

@@ -17,7 +17,7 @@ from bakeoff import Case, Catalog, Shape
 from bakeoff.registry.binding import draw, takes
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.grids import grid_of
-from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.product import usual_heads
 from bakeoff.suites.tensors import why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)

@@ -17,7 +17,7 @@ from bakeoff import Attention, Case, Catalog, FeatureShape, Metadata, Shape, Uns
 from bakeoff.registry.binding import takes
 from bakeoff.registry.shapes import PATTERNS
 from bakeoff.registry.variants import Variant
-from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.product import usual_heads
 from bakeoff.suites.tensors import arguments_for, why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)

@@ -17,7 +17,8 @@ import bakeoff
 from bakeoff import Case, Catalog, Shape, UnsupportedError
 from bakeoff.plugins.attention._tiles import tiled_attention
 from bakeoff.suites.counting import counted
-from bakeoff.suites.selection import expand, selection_for
+from bakeoff.suites.product import expand
+from bakeoff.suites.selection import selection_for
 from bakeoff.suites.tensors import arguments_for
 
 Tensor = torch.Tensor

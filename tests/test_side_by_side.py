@@ -17,7 +17,7 @@ import os, time
 from pathlib import Path
 from bakeoff import hookimpl
 from bakeoff.suites.records import Record
-from bakeoff.suites.selection import expand
+from bakeoff.suites.product import expand
 from bakeoff.suites.spec import Job, Suite
 
 FOLDER = Path({folder!r})

@@ -16,9 +16,10 @@ from bakeoff.registry.errors import BakeoffError
 from bakeoff.reports.certificate import Certificate, ForwardCertificate
 from bakeoff.suites.benchmarks import HARNESS, KEY
 from bakeoff.suites.builtin.speed import NAME, VERSION
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, Status
 from bakeoff.suites.rivals import BASELINES, prepared
-from bakeoff.suites.selection import expand, selection_for
+from bakeoff.suites.selection import selection_for
 
 __all__ = ["catalog_of", "certificate_of", "tests_of"]
 

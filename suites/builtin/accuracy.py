@@ -20,10 +20,11 @@ from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.metrics import Metric, checks
 from bakeoff.suites.probes import PROBES, probes_of
+from bakeoff.suites.product import expand, usual_heads
 from bakeoff.suites.properties import MEASURES, measured
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.recurrences import RECURRENCE_CHECKS
-from bakeoff.suites.selection import Selection, expand, usual_heads
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import (

@@ -14,8 +14,9 @@ from bakeoff.registry.shapes import Case
 from bakeoff.suites.applications.application import Application, application, applications
 from bakeoff.suites.grids import NO_GRID
 from bakeoff.suites.metrics import Metric
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import dtype_of, why_not
 from bakeoff.suites.verdicts import brief, status_of

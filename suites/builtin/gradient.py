@@ -18,8 +18,9 @@ from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.flow import cells as flow
 from bakeoff.suites.flow.metrics import METRICS as FLOW_METRICS
 from bakeoff.suites.metrics import Metric
+from bakeoff.suites.product import expand, usual_heads
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand, usual_heads
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import arguments_for, why_not
 from bakeoff.suites.verdicts import (

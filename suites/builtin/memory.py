@@ -10,9 +10,10 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.suites.calls import Call
 from bakeoff.suites.metrics import Metric
 from bakeoff.suites.peaks import peak_bytes, saved_bytes
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, whole_cell
 from bakeoff.suites.rivals import prepared
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.verdicts import brief, status_of
 

@@ -15,9 +15,10 @@ from bakeoff.suites.counting import Count, counted
 from bakeoff.suites.growth import grows_as, slope
 from bakeoff.suites.lengths import at_length, raced
 from bakeoff.suites.metrics import Metric
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import baseline_of
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of

@@ -21,6 +21,7 @@ from bakeoff.suites.machine import (
     reference_kernel,
 )
 from bakeoff.suites.metrics import Metric
+from bakeoff.suites.product import expand
 from bakeoff.suites.race import Race
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import (
@@ -31,7 +32,7 @@ from bakeoff.suites.rivals import (
     options_of,
     prepared,
 )
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.statistics import Estimate, floor_of, median, median_ratio, reached, spread
 from bakeoff.suites.verdicts import brief, status_of

@@ -26,8 +26,9 @@ from bakeoff.suites.flow.gains import initialisation
 from bakeoff.suites.flow.quadrature import Curve, curve_of
 from bakeoff.suites.flow.samples import records_of
 from bakeoff.suites.grids import NO_GRID, grid_of
+from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
-from bakeoff.suites.selection import Selection, expand
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job
 from bakeoff.suites.tensors import why_not
 from bakeoff.suites.verdicts import brief, status_of, usual_pattern

@@ -15,7 +15,7 @@ from bakeoff.registry.variants import Activation, Variant
 from bakeoff.suites.learning.layers import AttentionLayer, FeedForward, Skip
 from bakeoff.suites.learning.parts import Parts
 from bakeoff.suites.learning.task import Task
-from bakeoff.suites.selection import usual_heads
+from bakeoff.suites.product import usual_heads
 
 __all__ = ["MLP", "EncoderDecoder", "Sizes", "Transformer", "build", "cases_of", "shape_of"]
 

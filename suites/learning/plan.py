@@ -14,8 +14,9 @@ from bakeoff.suites.learning.models import Sizes, cases_of
 from bakeoff.suites.learning.parts import fast_forward
 from bakeoff.suites.learning.task import Task
 from bakeoff.suites.learning.tasks import tasks_called
+from bakeoff.suites.product import sweep
 from bakeoff.suites.records import Cell
-from bakeoff.suites.selection import Selection, sweep
+from bakeoff.suites.selection import Selection
 from bakeoff.suites.tensors import why_not
 
 __all__ = ["CONTROL", "NAME", "VERSION", "cells_of", "refused"]
