@@ -43,13 +43,11 @@ def the_mean(q: Tensor, k: Tensor, v: Tensor, *, mask=None, causal=False, scale=
     return v.mean(2, keepdim=True).expand(*q.shape[:3], v.shape[-1])
 
 
-def without_convolution(
+def no_hybrid(
     q: Tensor, k: Tensor, v: Tensor, *, kernel: int, mask=None, causal=False, scale=None
 ) -> Tensor:
-    """The half of the values that a convolution should have is zero."""
-    far, near = v.chunk(2, -1)
-    read = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) @ far
-    return torch.cat([read, torch.zeros_like(near)], -1)
+    """Dense attention; the hybrid is what it is compared with."""
+    return (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) @ v
 
 
 def fixed_slope(features: int, generator: torch.Generator | None) -> Mapping[str, Tensor]:
@@ -71,7 +69,10 @@ COUNTERFEITS: Mapping[str, Mapping[str, Activation | Attention | Connection | st
     "several_heads": {"attention": attention(one_for_all)},
     "additive_or_product": {"product": attention(the_mean)},
     "external_memory": {"memory": attention(forgetful, inputs=memories)},
-    "hybrid_local": {"hybrid": attention(without_convolution, options={"kernel": 31})},
+    "hybrid_local": {
+        "hybrid": attention(no_hybrid, options={"kernel": 31}),
+        "attention": "conv_hybrid",
+    },
     "relu_converges_faster": {"rectifier": "sigmoid"},
     "output_layer": {"probabilities": activation(lambda x: 0.25 + 0.5 * torch.sigmoid(x))},
 }
