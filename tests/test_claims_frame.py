@@ -247,6 +247,7 @@ def test_a_claim_becomes_records(catalog: Catalog) -> None:
     assert found["above"].reason == "holds: > 1: a mean"
     assert found["above"].n == 5
     assert (found["statement"].reason, found["source"].reason) == ("It is so.", "Nobody")
+    assert found["criteria"].reason.split(", ") == [c.name for c in claim().criteria]
     assert {record.cell.label for record in found.values()} == {f"{CLAIM}:planted"}
 
 

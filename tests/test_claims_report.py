@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,9 @@ def cell(name: str, number: int | None, scale: str = "quick") -> Cell:
     return Cell("claims", 1, CLAIM, name, CASE, extra | ({"number": number} if number else {}))
 
 
-def told(of: Cell, statement: str) -> list[Record]:
-    return [Record(of, "statement", reason=statement), Record(of, "source", reason="A book, §1")]
+def told(of: Cell, statement: str, criteria: Iterable[str]) -> list[Record]:
+    words = {"statement": statement, "source": "A book, §1", "criteria": ", ".join(criteria)}
+    return [Record(of, name, reason=reason) for name, reason in words.items()]
 
 
 def results(path: Path, *more: Cell) -> Results:
@@ -64,7 +66,8 @@ def results(path: Path, *more: Cell) -> Results:
             statement = HOSTILE if of == stranger else f"It is said of {of.forward}."
             identity = Identified(digest_of([of.axes()]), "", "", ENVIRONMENT)
             # Of a process that died nothing is known but the cell.
-            stated = [] if of == broken else told(of, statement)
+            criteria = [record.metric for record in records[1:]]
+            stated = [] if of == broken else told(of, statement, criteria)
             store.add(identity, of, [*records, *stated])
     return Results(path)
 
@@ -77,7 +80,7 @@ def test_the_table_reads_well_in_a_terminal(tmp_path: Path) -> None:
     lines = lines_of(results(tmp_path / "r.sqlite"))
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    assert "5 claims: 2 hold, 1 do not hold, 1 undecided, 1 failed." in text
+    assert "5 claims: 2 hold, 1 does not hold, 1 undecided, 1 failed." in text
     table = [" ".join(line.split()) for line in lines]
     for row in (
         "2. It is said of early. does not hold 0 of 1",
@@ -92,6 +95,7 @@ def test_the_table_reads_well_in_a_terminal(tmp_path: Path) -> None:
     # By their place in the textbook, and strangers' last.
     places = [text.index(f". {name}: ") for name in ("early", "open", "broken", "late")]
     assert places == sorted(places)
+    assert text.index("one ÷ other") < text.index("FLOPs, this"), "not as the claim states them"
     assert text.index("\nstranger: holds\n") > text.index("\n12. late: holds\n")
     assert "run" not in text.split("Evidence")[0].split()
 
@@ -125,7 +129,7 @@ def test_a_run_prints_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     arguments = ["run", "--suite", "claims", "--claim", "linear_stack", "--seed", "0,1,2"]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
-    assert "1 claim: 1 hold." in done.output
+    assert "1 claim: 1 holds." in done.output
     assert "1. linear stack: holds" in done.output
     assert done.output.rstrip().endswith("See them with `bakeoff report`.")
 

@@ -14,8 +14,6 @@ from bakeoff.reports.words import plural
 from bakeoff.suites.records import CELL_METRIC
 
 NAME = "claims"
-#: Rows of a claim that are no evidence.
-_TOLD = ("verdict", "statement", "source", CELL_METRIC)
 _MARKS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 _LEGEND = (
     "Each claim is an experiment over several seeds. A number is the mean over seeds (of a ratio "
@@ -38,6 +36,7 @@ class _Claim:
         reason: Why it could not.
         statement: What is claimed.
         source: Who says so.
+        criteria: Their names, in the order in which the claim states them.
         evidence: A row for each criterion.
     """
 
@@ -48,6 +47,7 @@ class _Claim:
     reason: str = ""
     statement: str = ""
     source: str = ""
+    criteria: list[str] = field(default_factory=list)
     evidence: list[Row] = field(default_factory=list)
 
     @property
@@ -100,12 +100,9 @@ def blocks(rows: Sequence[Row], wrong: Mapping[str, str]) -> Iterator[Block]:
 
 def _counts(claims: Sequence[_Claim]) -> str:
     verdicts = [claim.verdict for claim in claims]
-    words = {"holds": "hold", "does not hold": "do not hold"}
-    return ", ".join(
-        f"{verdicts.count(verdict)} {words.get(verdict, verdict)}"
-        for verdict in dict.fromkeys((*_MARKS, *sorted(verdicts)))
-        if verdict in verdicts
-    )
+    several = {"holds": "hold", "does not hold": "do not hold"}
+    counts = ((verdicts.count(v), v) for v in dict.fromkeys((*_MARKS, *sorted(verdicts))))
+    return ", ".join(f"{n} {v if n == 1 else several.get(v, v)}" for n, v in counts if n)
 
 
 def _claims(rows: Sequence[Row]) -> list[_Claim]:
@@ -121,10 +118,15 @@ def _claims(rows: Sequence[Row]) -> list[_Claim]:
                 claim.statement = row.reason
             case "source":
                 claim.source = row.reason
+            case "criteria":
+                claim.criteria = row.reason.split(", ")
             case name if name == CELL_METRIC:
                 claim.verdict, claim.reason = row.status, row.reason
             case _:
                 claim.evidence.append(row)
+    for claim in found.values():
+        places = {name: i for i, name in enumerate(claim.criteria)}
+        claim.evidence.sort(key=lambda row: places.get(row.metric, len(places)))
     return list(found.values())
 
 

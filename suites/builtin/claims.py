@@ -75,6 +75,7 @@ def measure(job: Job) -> Iterator[Record]:
             yield from _verdict(cell, found)
         yield Record(cell, "statement", reason=claim.statement)
         yield Record(cell, "source", reason=claim.source)
+        yield Record(cell, "criteria", reason=", ".join(c.name for c in claim.criteria))
 
 
 def _require(claim: Claim, catalog: Catalog) -> None:
