@@ -39,7 +39,12 @@ _CHECK: Mapping[str, Mapping[str, Any]] = {
     "": {"seq_lens": (96,)},
     "accuracy": _ACCURACY,
     "gradient": {**_ACCURACY, "patterns": ("self", "causal_self", "causal_cross")},
-    "scaling": {"patterns": ("self", "causal_self"), "grids": (NO_GRID,)},
+    "scaling": {
+        "patterns": ("self", "causal_self"),
+        "grids": (NO_GRID,),
+        "heads": (1,),
+        "head_dims": (32,),
+    },
 }
 
 #: For each preset the axes of every suite ("") and what single suites change.

@@ -176,7 +176,8 @@ def test_what_cannot_fit_is_predicted(catalog: Catalog, monkeypatch: pytest.Monk
 def test_a_predicted_oom_is_a_row(tmp_path: Path) -> None:
     results = bakeoff.run(
         ("memory", "speed"), results=tmp_path / "r.sqlite", variants="scaled_dot_product",
-        seq_lens=4096, patterns="self", directions="forward", memory_limit=2**29, budget=0.1,
+        seq_lens=4096, head_dims=16, patterns="self", directions="forward",
+        memory_limit=2**29, budget=0.1,
     )  # fmt: skip
     frame = results.to_pandas()
     rows = frame[frame.forward == "reference"]
