@@ -65,10 +65,14 @@ def cards_of(
     checks: Mapping[str, Checks],
     catalog: Catalog,
 ) -> list[Card]:
-    """One card for each variant in the rows, which are of one kind, by name."""
+    """One card for each variant in the rows, which are of one kind, by name.
+
+    A control stands under a name in brackets, which no variant can have.
+    """
     of_variant: dict[str, list[Row]] = {}
     for row in rows:
-        of_variant.setdefault(str(row.axes["variant"]), []).append(row)
+        if (name := str(row.axes["variant"])).isidentifier():
+            of_variant.setdefault(name, []).append(row)
     return [
         _card(name, of_variant[name], verdicts, checks.get("properties"), catalog)
         for name in sorted(of_variant)

@@ -177,8 +177,9 @@ def _cards(place: Place, catalog: Catalog) -> Iterator[Block]:
     for name in sorted(rows):
         kind = kinds.get(name)
         verdicts, checks = (kind.verdicts, kind.checks) if kind else ([], {})
-        yield Heading(3, f"{name.capitalize()} variants", {"kind": name})
-        yield Cards(tuple(cards_of(rows[name], verdicts, checks, catalog)))
+        if cards := cards_of(rows[name], verdicts, checks, catalog):
+            yield Heading(3, f"{name.capitalize()} variants", {"kind": name})
+            yield Cards(tuple(cards))
 
 
 def counts(verdicts: Iterable[Verdict]) -> str:

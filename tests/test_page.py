@@ -13,7 +13,7 @@ import bakeoff
 from bakeoff import Attention, Catalog, Metadata, Paper
 from bakeoff.registry.variants import Variant
 from bakeoff.reports.blocks import Cards, Figure, Grid, OnPage, Told
-from bakeoff.reports.cards import Card
+from bakeoff.reports.cards import Card, cards_of
 from bakeoff.reports.contents import Contents, contents_of
 from bakeoff.reports.curves import METRIC, curve_figure, curves_in
 from bakeoff.reports.document import document
@@ -224,6 +224,13 @@ def test_a_card_of_what_is_gone_says_so(cards: dict[str, Card]) -> None:
     assert "No variant of this name" not in told
     for words in ("<math", "In code", "@misc{beltagy2020longformer", "as declared", "Weaknesses"):
         assert words in told
+
+
+def test_a_control_has_no_card(contents: Contents) -> None:
+    rows = contents.places[0].kinds[0].rows
+    control = replace(rows[0], axes={**rows[0].axes, "variant": "(chance)"})
+    found = [card.variant for card in cards_of([*rows, control], (), {}, CATALOG)]
+    assert found == sorted({row.axes["variant"] for row in rows})
 
 
 def test_another_kind_s_name_is_no_card(contents: Contents) -> None:
