@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 
@@ -40,11 +41,11 @@ METRICS = {
     "crossover_length": Metric("The length N from which on it beats the baseline."),
 }
 
-#: Pairs of lengths at which costs are counted: the longest for which the first counts, at the
-#: shortest, let expect that they take no longer than this, for counting goes from token to token
-#: where a reference does, or from block to block. Seconds of the CPU: a busy machine must not make
-#: the lengths short, at which a window spans everything.
-COUNTED, COUNTING_SECONDS = ((64, 128), (512, 1024), (2048, 4096)), 1.5
+#: Pairs of lengths at which costs are counted: the longest that may take no longer than this, as
+#: far as the shorter ones tell, for counting goes from token to token where a reference does, or
+#: from block to block. Seconds of the CPU: a busy machine must not make the lengths short, at which
+#: a window spans everything.
+COUNTED, COUNTING_SECONDS = ((64, 128), (512, 1024), (2048, 4096)), 5.0
 #: Declared FLOPs may exceed counted ones by rounding only, and be half of them at the least: a
 #: block that reaches beyond its window computes what nobody asked for.
 MOST_FLOPS, LEAST_FLOPS = 1.05, 0.5
@@ -117,17 +118,36 @@ def _counted(cell: Cell, variant: Variant) -> Iterator[Record]:
         yield whole_cell(cell, status_of(error), brief(error))
 
 
+def _counts_of_longest(cell: Cell, variant: Variant) -> dict[int, Count]:
+    """The counts at the longest pair of lengths for which there is time."""
+    counts: dict[int, Count] = {}
+    seconds: dict[int, float] = {}
+
+    def count(n: int) -> None:
+        started = time.process_time()
+        counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
+        seconds[n] = time.process_time() - started
+
+    count(COUNTED[0][0])  # this once it pays for what is imported late
+    for pair in COUNTED:
+        if len(counts) > 1 and _expected(seconds, pair) > COUNTING_SECONDS:
+            break
+        for n in pair:
+            count(n)
+    return {n: counts[n] for n in sorted(counts)[-2:]}
+
+
+def _expected(seconds: Mapping[int, float], lengths: Iterable[int]) -> float:
+    """The seconds, if they grow on as between the last two lengths: with N to N²."""
+    (_, before), (longest, last) = sorted(seconds.items())[-2:]
+    doubled = min(max(2.0, last / before), 4.0)
+    return last * math.fsum(doubled ** math.log2(n / longest) for n in lengths)
+
+
 def _counts(cell: Cell, variant: Variant) -> Iterator[Record]:
     """What a forward declares, judged by counting."""
     forward = variant.forward(cell.forward)
-    counts: dict[int, Count] = {}
-    for n in COUNTED[0]:  # the first time pays for what is imported late
-        started = time.process_time()
-        counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
-    each = (time.process_time() - started) / COUNTED[0][-1]
-    longest = [pair for pair in COUNTED if sum(pair) * each <= COUNTING_SECONDS]
-    if longest[1:]:
-        counts = {n: counted(variant, cell.forward, at_length(cell.case, n)) for n in longest[-1]}
+    counts = _counts_of_longest(cell, variant)
     lengths = list(counts)
     if cell.case.direction == "training":
         peaks = [float(count.peak_bytes) for count in counts.values()]
