@@ -125,16 +125,7 @@ def run(
     preset: str,
     suites: tuple[str, ...],
     options: tuple[str, ...],
-    budget: float | None,
     precision: str | None,
-    baseline: str | None,
-    cache: str | None,
-    draws: int | None,
-    scale: str | None,
-    launches: int | None,
-    steps: int | None,
-    per_section: bool | None,
-    effort: float | None,
     malloc: str,
     shard: str | None,
     workers: int | None,
@@ -144,7 +135,7 @@ def run(
     failing: tuple[str, ...],
     results: Path,
     plugins: tuple[str, ...],
-    **axes: tuple[Any, ...],
+    **axes: Any,
 ) -> None:
     """Measure every selected variant, and store the results.
 
@@ -156,21 +147,9 @@ def run(
             raise click.UsageError(
                 f"--fail-on: got {status!r}, expected one of {', '.join(_STATUSES)}"
             )
-    given: dict[str, Any] = {name: values for name, values in axes.items() if values}
+    given = {name: value for name, value in axes.items() if value not in (None, ())}
     if options:
         given["options"] = _swept(options)
-    single = {
-        "budget": budget,
-        "baseline": baseline,
-        "cache": cache,
-        "launches": launches,
-        "draws": draws,
-        "steps": steps,
-        "per_section": per_section,
-        "effort": effort,
-        "scale": scale,
-    }
-    given |= {name: value for name, value in single.items() if value is not None}
     if precision:
         given["precision"] = share_of("--precision", precision)
     given |= {"malloc": malloc, "shard": _part(shard) if shard else (1, 1)}
