@@ -61,21 +61,27 @@ def test_the_floors() -> None:
 @pytest.mark.slow
 def test_the_convolution_is_what_makes_it_quick() -> None:
     """Without it the value that follows a key is not seen; what softmax can do about that, by
-    weighing how many keys came before, takes it far longer.
+    weighing how many keys came before, takes it longer.
     """
-    without, with_it = (accuracy(trained("softmax", 250, convolution=width)) for width in (0, 3))
-    assert without < 0.4
-    assert with_it > 0.8
+    without, with_it = (accuracy(trained("softmax", 350, convolution=width)) for width in (0, 3))
+    assert without < 0.8
+    assert with_it > 0.95
 
 
 @pytest.mark.slow
 def test_the_order() -> None:
-    """Softmax at width 64, then at 32, then linear attention at 64, in the mean over seeds."""
-    seeds = range(3)
+    """At one width softmax comes before linear attention, with every seed, and wide before narrow.
 
-    def steps(name: str, width: int) -> float:
-        runs = [trained(name, 1500, width, seed=seed) for seed in seeds]
-        assert all(run.reached for run in runs), name
-        return sum(run.reached or 0 for run in runs) / len(runs)
+    Whether narrow softmax or wide linear attention comes first is not asked: here they are as far
+    apart as two seeds are.
+    """
 
-    assert steps("softmax", 64) < steps("softmax", 32) < steps("linear", 64)
+    def steps(name: str, width: int, seed: int) -> int:
+        reached = trained(name, 1500, width, seed=seed).reached
+        assert reached is not None, (name, width, seed)
+        return reached
+
+    for seed in range(3):
+        first = steps("softmax", 64, seed)
+        assert first < steps("linear", 64, seed), seed
+        assert first < steps("softmax", 32, seed), seed
