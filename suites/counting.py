@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,9 +60,14 @@ def counted(variant: Variant, forward: str, case: Case) -> Count:
         call = _directed(arguments, fn, case.direction)
         counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
         counter.mod_tracker = _NoModules()  # type: ignore[assignment]
-        with _Memory() as memory, counter as flops:
-            held = call()
-        del held
+        try:
+            with _Memory() as memory, counter as flops:
+                held = call()
+            del held
+        except Exception:
+            if "torch._dynamo" in sys.modules:  # what it traced just now fails from then on
+                torch.compiler.reset()
+            raise
     return Count(float(flops.get_total_flops()), float(memory.moved), memory.peak, memory.largest)
 
 

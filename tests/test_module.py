@@ -261,10 +261,13 @@ def test_parameters_come_from_the_generator(variant: Variant) -> None:
 @pytest.mark.filterwarnings("default")  # those of torch.compile itself
 @over_forwards
 def test_it_compiles(variant: Variant, forward: str) -> None:
-    module, given = made(variant, forward), tensors(variant)
+    if reason := why_not(variant, forward, case_of(variant)):
+        pytest.skip(reason)
+    module, (given, keywords) = made(variant, forward), example(variant)
     torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True)
-    torch.testing.assert_close(compiled(*given), module(*given), rtol=1e-4, atol=1e-5)
+    expected = module(*given, **keywords)
+    torch.testing.assert_close(compiled(*given, **keywords), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_modules_and_suites_draw_alike(catalog: Catalog) -> None:

@@ -229,6 +229,18 @@ def test_declared_costs_are_judged(
     assert found[metric].reason.startswith(reason)
 
 
+def test_what_cannot_be_counted_is_no_fault(tmp_path: Path) -> None:
+    reads = changed(("    scores = q @", "    assert float(q.sum()) < 1e9\n    scores = q @"))
+    plugin = write(tmp_path, "mine.py", reads)
+    catalog = bakeoff.load([plugin], entry_points=False, pyproject=False)
+    suite = suites_of(catalog, ["scaling"])["scaling"]
+    selection = selection_for("check", "scaling", {"variants": ("planted",)})
+    counts = next(iter(suite.plan(catalog, selection)))
+    found = list(suite.measure(replace(counts, catalog=catalog)))
+    assert {r.status for r in found} == {"unsupported"}
+    assert all(r.reason.startswith("not to be counted without numbers: ") for r in found)
+
+
 def test_times_over_few_lengths_are_undetermined(tmp_path: Path) -> None:
     frame = scaled(tmp_path, 'complexity="N^2"', seq_lens=(32, 64, 128), directions="forward")
     exponent = frame.loc["time_exponent"]

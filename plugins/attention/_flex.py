@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from bakeoff import Case
 
-__all__ = ["flex_attention", "flex_refuses"]
+__all__ = ["flex_attention", "flex_refuses", "modified_attention"]
 
 #: Triton's products of matrices need at least so many features.
 LEAST_DIM = 16
@@ -37,7 +38,7 @@ def flex_attention(
     scale: float | None,
 ) -> torch.Tensor:
     """softmax(q kᵀ · scale) v; blocks in which nothing may be attended to are left out."""
-    attention, block_mask = _compiled()
+    attention, block_mask = _functions(compiled=True)  # else either would make all N² numbers
     blocks = None
     if causal or mask is not None:
         (batch, heads, q_len, _), k_len = q.shape, k.shape[2]
@@ -46,6 +47,32 @@ def flex_attention(
         visible = _visible(whole, causal, k_len - q_len)
         blocks = block_mask(visible, *sizes, q_len, k_len, device=q.device)
     output: torch.Tensor = attention(q, k, v, block_mask=blocks, scale=scale)
+    return output
+
+
+def modified_attention(
+    q: torch.Tensor,  # (B, H, N, D)
+    k: torch.Tensor,  # (B, H, N, D)
+    v: torch.Tensor,  # (B, H, N, Dv)
+    scale: float | None,
+    *,
+    compiled: bool,
+    score_mod: Callable[..., Any] | None = None,
+    mask_mod: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """FlexAttention with what others wrote for it; uncompiled it makes all N² scores.
+
+    Which blocks hold something to see is found out in every call, as for any other forward.
+    """
+    attention, block_mask = _functions(compiled)
+    blocks = None
+    if mask_mod is not None:
+        blocks = block_mask(mask_mod, None, None, q.shape[2], k.shape[2], device=q.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        output: torch.Tensor = attention(
+            q, k, v, score_mod=score_mod, block_mask=blocks, scale=scale
+        )
     return output
 
 
@@ -68,8 +95,10 @@ def _visible(mask: torch.Tensor | None, causal: bool, offset: int) -> Callable[.
 
 
 @functools.cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Compiled at the first call: uncompiled, either of them would make all N² numbers."""
+def _functions(compiled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """FlexAttention and what makes its masks, imported, and compiled, at the first call."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+    if not compiled:
+        return flex_attention, create_block_mask
     return torch.compile(flex_attention), torch.compile(create_block_mask)

@@ -46,8 +46,8 @@ def tiled_attention(
     """
     wide = torch.promote_types(q.dtype, torch.float32)
     tensors = [t.to(wide).flatten(0, 1) for t in (q * scale, k, v, *(levels or ()))]
-    tiling = Tiling.of(q, k, causal)
-    output: torch.Tensor = _Tiled.apply(tiling, mask, cap, *tensors)  # type: ignore[no-untyped-call]
+    tiling, none = Tiling.of(q, k, causal), () if levels else (None, None)
+    output: torch.Tensor = _Tiled.apply(tiling, mask, cap, *tensors, *none)  # type: ignore[no-untyped-call]
     return output.view(*q.shape[:3], -1).to(q.dtype)
 
 
@@ -114,9 +114,11 @@ class _Tiled(torch.autograd.Function):
         q: torch.Tensor,  # (B·H, Nq, D), scaled
         k: torch.Tensor,  # (B·H, Nk, D)
         v: torch.Tensor,  # (B·H, Nk, Dv)
-        *levels: torch.Tensor,  # (B·H, Nq) and (B·H, Nk), or nothing
+        query_levels: torch.Tensor | None,  # (B·H, Nq)
+        key_levels: torch.Tensor | None,  # (B·H, Nk); *levels would be more than Dynamo can bind
     ) -> torch.Tensor:
         ctx.tiling, ctx.cap = tiling, cap
+        levels = tuple(x for x in (query_levels, key_levels) if x is not None)
         output = q.new_zeros(*q.shape[:2], v.shape[2])
         log_sums = q.new_empty(*q.shape[:2], 1)  # log Σ exp of each row
         least = torch.finfo(q.dtype).min
@@ -159,7 +161,7 @@ class _Tiled(torch.autograd.Function):
                     into_scores.addcmul_(into_scores, capped, value=-1)
                 into_q[:, rows].baddbmm_(into_scores, k[:, keys])
                 into_k[:, keys].baddbmm_(into_scores.mT, q[:, rows])
-        return None, None, None, into_q, into_k, into_v, *into_levels
+        return None, None, None, into_q, into_k, into_v, *(into_levels or (None, None))
 
 
 def _scores(

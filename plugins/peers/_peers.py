@@ -7,14 +7,21 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 
 from bakeoff import Activation, Case, Forward, Metadata
 
-__all__ = ["Peer", "activation", "found", "is_installed", "refuses"]
+__all__ = [
+    "Peer",
+    "activation",
+    "attention_metadata",
+    "found",
+    "is_installed",
+    "refuses",
+    "remembered",
+]
 
 Function = Callable[..., torch.Tensor]
 
@@ -24,7 +31,19 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-@cache
+def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`functools.cache`, but seen by Dynamo, which would trace the import behind that."""
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def recall(*arguments: Any) -> Any:
+        if arguments not in made:
+            made[arguments] = make(*arguments)
+        return made[arguments]
+
+    return recall
+
+
+@remembered
 def found(module: str, name: str) -> Any:
     """An attribute of a module, imported at the first call."""
     return getattr(importlib.import_module(module), name)
@@ -81,4 +100,18 @@ def activation(
             tags=("hidden_layer", "peer"),
             properties={"elementwise": True, **peer.properties},
         ),
+    )
+
+
+def attention_metadata(package: str, title: str, formula: str, **more: Any) -> Metadata:
+    """What all adapters of attention have in common."""
+    return Metadata(
+        title=f"{title} ({package})",
+        summary=f"{title}, as {package} computes it.",
+        formula=formula,
+        strengths=(f"ready in {package}",),
+        weaknesses=("needs a package beside torch",),
+        use_when=f"To race what {package} has against the other variants.",
+        tags=("soft", "self", "peer"),
+        **more,
     )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import torch
 
-from bakeoff import Attention, Case, Forward, Metadata, hookimpl
+from bakeoff import Attention, Case, Forward, hookimpl
 from bakeoff.plugins.attention import performer
 from bakeoff.plugins.attention.scaled_dot_product import reference as dense
 from bakeoff.plugins.attention.sliding_window import reference as window_reference
-from bakeoff.plugins.peers._peers import found, is_installed, refuses
+from bakeoff.plugins.peers._peers import (
+    attention_metadata,
+    found,
+    is_installed,
+    refuses,
+    remembered,
+)
 
 PERFORMER = "performer_pytorch.performer_pytorch"
 
@@ -33,7 +39,7 @@ def local(
     return output
 
 
-@cache
+@remembered
 def _windows(window: int, causal: bool, scale: float | None) -> Any:
     """The layer; it holds no tensors."""
     return found("local_attention", "LocalAttention")(
@@ -68,7 +74,7 @@ def attend(
     return output
 
 
-@cache
+@remembered
 def _attend(causal: bool, scale: float | None) -> Any:
     """The layer; it holds no tensors."""
     return found("x_transformers.attend", "Attend")(causal=causal, scale=scale)
@@ -86,6 +92,8 @@ def favor(
     scale: float | None = None,
 ) -> torch.Tensor:
     """performer-pytorch's kernel and linear attention, without the constant that it adds."""
+    if scale is not None:  # the kernel itself divides both by the fourth root of D
+        q, k = (x * math.sqrt(scale * math.sqrt(q.shape[-1])) for x in (q, k))
     kernel = found(PERFORMER, "softmax_kernel")
     query, key = (
         kernel(x, projection_matrix=projection, is_query=is_query, eps=0.0)
@@ -99,19 +107,6 @@ def _favor_refuses(case: Case) -> str | None:
     if case.causal:
         return "its causal form without a GPU kernel adds constants to the features"
     return refuses(PERFORMER, "softmax_kernel")(case)
-
-
-def _metadata(package: str, title: str, formula: str, **more: Any) -> Metadata:
-    return Metadata(
-        title=f"{title} ({package})",
-        summary=f"{title}, as {package} computes it.",
-        formula=formula,
-        strengths=(f"ready in {package}",),
-        weaknesses=("needs a package beside torch",),
-        use_when=f"To race what {package} has against the other variants.",
-        tags=("soft", "self", "peer"),
-        **more,
-    )
 
 
 def _attend_refuses(case: Case) -> str | None:
@@ -135,7 +130,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "local_attention": Forward(local, supports=_local_refuses, masks="none"),
             },
             options={"window": 16},
-            metadata=_metadata(
+            metadata=attention_metadata(
                 "local-attention",
                 "Exact windows",
                 r"o_i = \sum_{|i-j| \le w} "
@@ -149,7 +144,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "reference": dense,
                 "x_transformers": Forward(attend, supports=_attend_refuses, masks="none"),
             },
-            metadata=_metadata(
+            metadata=attention_metadata(
                 "x-transformers",
                 "Dense attention",
                 r"o_i = \sum_j \operatorname{softmax}_j(q_i \cdot k_j / \sqrt{D})\, v_j",
@@ -165,5 +160,5 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "performer_pytorch": Forward(favor, supports=_favor_refuses, masks="none"),
             },
             recurrence=None,
-            metadata=_metadata("performer-pytorch", "FAVOR+", ours.metadata.formula),
+            metadata=attention_metadata("performer-pytorch", "FAVOR+", ours.metadata.formula),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from bakeoff.plugins.activations.gelu import reference as gelu
 from bakeoff.plugins.activations.gelu_tanh import reference as gelu_tanh
 from bakeoff.plugins.activations.quick_gelu import reference as quick_gelu
 from bakeoff.plugins.activations.squared_relu import reference as squared_relu
-from bakeoff.plugins.peers._peers import Function, Peer, activation, found, is_installed
+from bakeoff.plugins.peers._peers import Function, Peer, activation, found, is_installed, remembered
 
 
-@cache
+@remembered
 def layer(name: str) -> Any:
     """The layer that transformers makes for a name."""
     return found("transformers.activations", "ACT2FN")[name]

@@ -105,7 +105,7 @@ def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
             for like in by_dtype.values():
                 if like.forward == "reference":
                     yield cell(like, shape, like.case.dtype, check="recurrence")
-        if variant.metadata.properties and "reference" in by_forward:
+        if set(variant.metadata.properties) & set(MEASURES) and "reference" in by_forward:
             yield cell(by_forward["reference"], shape, "float64", check="properties")
     if variant.kind == "activation" and "reference" in by_forward:
         like = cell(by_forward["reference"], FEATURES, "float64", check="curves")

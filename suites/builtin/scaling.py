@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 
+import torch
+
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import Case, Shape
@@ -21,7 +23,7 @@ from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import baseline_of
 from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
-from bakeoff.suites.tensors import why_not
+from bakeoff.suites.tensors import arguments_for, why_not
 from bakeoff.suites.verdicts import brief, status_of
 
 NAME, VERSION = "scaling", 2
@@ -112,10 +114,19 @@ def measure(job: Job) -> Iterator[Record]:
 
 
 def _counted(cell: Cell, variant: Variant) -> Iterator[Record]:
-    try:
-        yield from list(_counts(cell, variant))
+    """What counting says; unsupported where a call can't be counted, though it runs."""
+    try:  # before anything is counted, which also pays for what is imported late
+        arguments = arguments_for(variant, at_length(cell.case, COUNTED[0][0]))
+        with torch.no_grad():
+            arguments.call(variant.forward(cell.forward).fn)
     except Exception as error:
         yield whole_cell(cell, status_of(error), brief(error))
+        return
+    try:
+        yield from list(_counts(cell, variant))
+    except Exception as error:  # it reads a number, or calls a kernel that knows no such tensors
+        reason = f"not to be counted without numbers: {brief(error)}"
+        yield whole_cell(cell, Status.UNSUPPORTED, reason)
 
 
 def _counts_of_longest(cell: Cell, variant: Variant) -> dict[int, Count]:
@@ -128,9 +139,8 @@ def _counts_of_longest(cell: Cell, variant: Variant) -> dict[int, Count]:
         counts[n] = counted(variant, cell.forward, at_length(cell.case, n))
         seconds[n] = time.process_time() - started
 
-    count(COUNTED[0][0])  # this once it pays for what is imported late
     for pair in COUNTED:
-        if len(counts) > 1 and _expected(seconds, pair) > COUNTING_SECONDS:
+        if counts and _expected(seconds, pair) > COUNTING_SECONDS:
             break
         for n in pair:
             count(n)
