@@ -70,9 +70,11 @@ def test_gradients(variant: Variant) -> None:
 @over_variants
 @pytest.mark.parametrize("suite", ["accuracy", "gradient"])
 def test_more_dtypes_and_inputs(variant: Variant, suite: str) -> None:
-    records = records_of(
-        variant, suite, "full", seq_lens=(131,), inputs=("normal", "peaked"), seeds=(1,)
-    )
+    if "peer" in variant.metadata.tags:
+        pytest.skip("in half precision another library's kernel overflows where it overflows")
+    narrow = {"seq_lens": (131,), "inputs": ("normal", "peaked"), "seeds": (1,)}
+    # Stacks of layers have tests of their own.
+    records = records_of(variant, suite, "full", depths=(), **narrow)
     require_right(variant, records)
 
 
