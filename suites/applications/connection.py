@@ -1,15 +1,14 @@
-"""Connections in the layers of a few models of transformers, whose residuals are known by class.
+"""Connections in the layers of a few models of transformers: the branches joined by a variant.
 
-An addition in a layer's forward can't be found as an attention can: what follows holds for the
-layers of GPT-2, Llama, ViT, CLIP and BERT (and of what is built from these, as UNITER), and for no
-others. A layer is two branches, attention and feed-forward, each without its normalisation, which
-belongs to the connection: GPT-2 with ``pre_norm`` is GPT-2, BERT with ``post_norm`` is BERT.
+The model's normalisation is left out, since it belongs to the connection: GPT-2 with ``pre_norm``
+is GPT-2, BERT and DETR with ``post_norm`` are themselves. Which layers, and which branches they
+have, stands in :mod:`bakeoff.suites.applications.branches`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,47 +17,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from bakeoff.registry.errors import UnsupportedError
 from bakeoff.registry.module import VariantModule
+from bakeoff.suites.applications.branches import LAYERS, branches_of, finished
 
 __all__ = ["ConnectedLayer", "connected_layers"]
-
-Branch = Callable[[torch.Tensor], torch.Tensor]
-Given = Mapping[str, Any]
-
-
-def _gpt2(layer: Any, given: Given) -> tuple[Branch, Branch]:
-    return (lambda x: layer.attn(x, **given)[0], layer.mlp)
-
-
-def _llama(layer: Any, given: Given) -> tuple[Branch, Branch]:
-    return (lambda x: layer.self_attn(hidden_states=x, **given)[0], layer.mlp)
-
-
-def _vit(layer: Any, given: Given) -> tuple[Branch, Branch]:
-    return (
-        lambda x: layer.dropout(layer.attention(x, **given)[0]),
-        lambda x: layer.dropout(layer.mlp(x)),
-    )
-
-
-def _bert(layer: Any, given: Given) -> tuple[Branch, Branch]:
-    attention, mixed, widened, output = (
-        layer.attention.self, layer.attention.output, layer.intermediate, layer.output,
-    )  # fmt: skip
-    return (
-        lambda x: mixed.dropout(mixed.dense(attention(x, **given)[0])),
-        lambda x: output.dropout(output.dense(widened(x))),
-    )
-
-
-#: By the name of a layer's class: its branches.
-_BRANCHES: Mapping[str, Callable[[Any, Given], tuple[Branch, Branch]]] = {
-    "GPT2Block": _gpt2,
-    "LlamaDecoderLayer": _llama,
-    "CLIPEncoderLayer": _llama,
-    "ViTLayer": _vit,
-    "BertLayer": _bert,
-}
-BRANCHES = 2
 
 
 class ConnectedLayer(GradientCheckpointingLayer):  # type: ignore[misc]
@@ -77,23 +38,40 @@ class ConnectedLayer(GradientCheckpointingLayer):  # type: ignore[misc]
         super().__init__()
         self.original, self.layer, self.depth = original, layer, depth
         self.connections = nn.ModuleList(connections)
+        self.register_forward_hook(_heard, with_kwargs=True)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As the original, but for how its branches are joined."""
+        branches = branches_of(self.original, **self._told(hidden_states, *args, **kwargs))
+        pairs = zip(self.connections, branches, strict=True)
+        for place, (connection, branch) in enumerate(pairs, self.layer):
+            if branch is not None:
+                hidden_states = connection(hidden_states, branch, layer=place, depth=self.depth)
+        return finished(self.original, hidden_states)
+
+    def _told(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The arguments of a call beside the hidden states, by the names of the original."""
         signature = inspect.signature(inspect.unwrap(type(self.original).forward))
-        bound = signature.bind(self.original, hidden_states, *args, **kwargs).arguments
-        given = {**bound, **bound.get("kwargs", {})}
-        for name in ("self", "hidden_states", "kwargs"):
-            given.pop(name, None)
-        for name in ("encoder_hidden_states", "encoder_attention_mask"):
-            if given.pop(name, None) is not None:
-                raise UnsupportedError(f"a connection around cross-attention ({name} was given)")
-        branches = _BRANCHES[type(self.original).__name__](self.original, given)
-        place = self.layer
-        for connection, branch in zip(self.connections, branches, strict=True):
-            hidden_states = connection(hidden_states, branch, layer=place, depth=self.depth)
-            place += 1
-        return hidden_states
+        told = signature.bind(self.original, *args, **kwargs).arguments
+        for name in ("self", "hidden_states"):
+            del told[name]
+        rest = told.pop("kwargs", {})
+        return {**told, **rest}
+
+
+def _heard(
+    connected: ConnectedLayer, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+) -> Any:
+    """Let those who listen to the original hear what stands for it.
+
+    transformers collects ``output_hidden_states`` by hooks on modules of the layer's class.
+    """
+    original = connected.original
+    for key, hook in original._forward_hooks.items():
+        given = (args, kwargs) if key in original._forward_hooks_with_kwargs else (args,)
+        replaced = hook(original, *given, output)
+        output = output if replaced is None else replaced
+    return output
 
 
 def connected_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -106,11 +84,11 @@ def connected_layers(model: nn.Module) -> dict[str, nn.Module]:
     for name, module in model.named_modules():
         if isinstance(module, ConnectedLayer):
             found[name] = module.original
-        elif type(module).__name__ in _BRANCHES and not name.endswith(".original"):
+        elif type(module).__name__ in LAYERS and not name.endswith(".original"):
             found[name] = module
     if not found:
         raise UnsupportedError(
             "the model has no layer whose connections can be swapped; those of "
-            f"{', '.join(_BRANCHES)} can"
+            f"{', '.join(LAYERS)} can"
         )
     return found

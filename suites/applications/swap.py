@@ -21,6 +21,7 @@ from bakeoff.suites.applications.attention import (
     AttentionSite,
     register,
 )
+from bakeoff.suites.applications.branches import branches_of, width_of
 from bakeoff.suites.applications.examples import run_once
 from bakeoff.suites.applications.sites import (
     Where,
@@ -59,8 +60,8 @@ def swap(
     refused when the model calls it: a bias on the scores, a cap, dropout of weights.
 
     An attention or an activation goes into any model. A connection goes into the layers of GPT-2,
-    Llama, ViT, CLIP and BERT alone, around branches without their normalisation, which is the
-    connection's own affair.
+    Llama, ViT, CLIP, BERT, DETR and Deformable DETR alone, around branches without their
+    normalisation, which is the connection's own affair.
 
     Args:
         model: Any model of transformers whose attention goes through its interface; changed in
@@ -261,7 +262,7 @@ def _swap_connection(
     where: Where | None,
 ) -> None:
     # Its base class is one of transformers.
-    from bakeoff.suites.applications.connection import BRANCHES, ConnectedLayer, connected_layers
+    from bakeoff.suites.applications.connection import ConnectedLayer, connected_layers
 
     if variant.inputs is not None or takes(variant, "history"):
         raise UnsupportedError(
@@ -270,18 +271,14 @@ def _swap_connection(
         )
     layers = connected_layers(model)
     chosen = chosen_sites(layers, where, "connection")
-    for place, (name, layer) in enumerate(layers.items()):
+    counts = [len(branches_of(layer)) for layer in layers.values()]
+    place = 0
+    for (name, layer), count in zip(layers.items(), counts, strict=True):
         if name in chosen:
-            features = _width(layer)
-            made = [_made(variant, features, forward, options, layer) for _ in range(BRANCHES)]
-            depth = BRANCHES * len(layers)
-            _put(model, name, ConnectedLayer(layer, made, BRANCHES * place, depth))
-
-
-def _width(layer: nn.Module) -> int:
-    """The size of the rows between layers: what its attention's configuration names."""
-    configs = (getattr(module, "config", None) for module in layer.modules())
-    return int(next(config.hidden_size for config in configs if config is not None))
+            features = width_of(layer)
+            made = [_made(variant, features, forward, options, layer) for _ in range(count)]
+            _put(model, name, ConnectedLayer(layer, made, place, sum(counts)))
+        place += count
 
 
 def _replacing() -> tuple[type[nn.Module], ...]:
