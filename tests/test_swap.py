@@ -303,8 +303,9 @@ def test_a_swap_after_another_implementation_was_set_counts(catalog: bakeoff.Cat
 
 def test_activations_are_those_of_the_feed_forward_layers(catalog: bakeoff.Catalog) -> None:
     """A pooler's or a backbone's stay; the tanh form of GELU in GPT-2 is ours."""
-    model, call = attentive("detr")
-    assert not [name for name in activation_sites(model) if "backbone" in name]
+    for name in ("detr", "deformable_detr"):
+        sides = [path.split(".")[1] for path in activation_sites(enlarged(name))]
+        assert sides == ["encoder", "encoder", "decoder", "decoder"]
     assert not [name for name in activation_sites(enlarged("vit")) if "pooler" in name]
     model, call = attentive()
     before = outputs(model, call)

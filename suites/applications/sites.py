@@ -18,8 +18,8 @@ Where = str | Callable[[str], bool]
 
 #: The name under which the attention functions of transformers stand in a forward.
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
-#: Fields of a configuration that name the activation of its feed-forward layers. What a pooler or
-#: a head uses is another field, and stays.
+#: Fields of a configuration that name the activation of its feed-forward layers. What a pooler uses
+#: is another field, and stays; BERT's head for masked tokens uses the same.
 _ACTIVATION_FIELDS = ("hidden_act", "activation_function", "hidden_activation")
 
 
@@ -53,17 +53,19 @@ def attention_sites(model: nn.Module) -> dict[str, nn.Module]:
 def activation_sites(model: nn.Module) -> dict[str, nn.Module]:
     """The activations that the model's configurations name for feed-forward layers, by name.
 
-    A submodel without attention, as the convolutional backbone of a detector, keeps its own.
+    A submodel with a configuration of its own and without attention, as the convolutional backbone
+    of a detector, keeps its own; the encoder of Deformable DETR shares that of its decoder.
     """
     from transformers import PreTrainedModel
 
     modules = list(model.named_modules(remove_duplicate=False))
     own: dict[str, Any] = {n: each for n, each in modules if isinstance(each, PreTrainedModel)}
-    attending = {name for name, module in own.items() if attention_sites(module)}
+    attending = {id(module.config) for module in own.values() if attention_sites(module)}
     found = {}
     for name, module in modules:
         owner = max((o for o in own if _is_within(name, o)), key=len)
-        if owner in attending and type(module) in _activation_types(own[owner].config):
+        config = own[owner].config
+        if id(config) in attending and type(module) in _activation_types(config):
             found[name] = module
     return found
 
