@@ -212,6 +212,21 @@ def test_a_swapped_softmax_learns_what_the_model_learns(catalog: bakeoff.Catalog
     assert found[suite.BLIND]["loss_after"].value != found[suite.UNSWAPPED]["loss_after"].value
 
 
+@pytest.mark.parametrize("name", ["detr", "deformable_detr"])
+def test_detectors_are_measured_with_connections(catalog: bakeoff.Catalog, name: str) -> None:
+    """Paired, as all: with its own normalisation between its layers a detector learns the same."""
+    found = measured(catalog, name, "post_norm", "rezero", "dense", effort=0.03)
+    own = found[suite.UNSWAPPED]
+    for variant in ("post_norm", "rezero"):
+        assert {record.status for record in found[variant].values()} == {Status.OK}
+        assert found[variant].keys() == own.keys()
+    for metric in ("loss_before", "loss_after", "box_loss_after"):
+        expected = pytest.approx(own[metric].value, rel=1e-4)
+        assert found["post_norm"][metric].value == expected
+        assert found["rezero"][metric].value != expected
+    assert "what earlier layers gave" in found["dense"]["cell"].reason
+
+
 def test_a_loss_that_is_no_number_is_a_failure(
     catalog: bakeoff.Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
