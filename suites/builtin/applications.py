@@ -24,7 +24,7 @@ from bakeoff.suites.verdicts import brief, status_of
 if TYPE_CHECKING:
     from bakeoff.suites.applications.training import Run
 
-NAME, VERSION = "applications", 1
+NAME, VERSION = "applications", 2
 
 #: Curves, and norms by layer, have names of their own beside these: they are shown, not compared.
 METRICS = {
