@@ -34,8 +34,14 @@ def local(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """local-attention's layer with exact windows and no rotation."""
-    output: torch.Tensor = _windows(window, causal, scale)(q, k, v)
+    """local-attention's layer with exact windows and no rotation.
+
+    It pads to whole windows, with keys that only a mask keeps from being seen.
+    """
+    keys = None
+    if q.shape[2] % window:
+        keys = q.new_ones(q.shape[0], q.shape[2], dtype=torch.bool)
+    output: torch.Tensor = _windows(window, causal, scale)(q, k, v, mask=keys)
     return output
 
 
@@ -48,15 +54,17 @@ def _windows(window: int, causal: bool, scale: float | None) -> Any:
         look_backward=1,
         look_forward=0 if causal else 1,
         exact_windowsize=True,
+        autopad=True,
         use_rotary_pos_emb=False,
         scale=scale,
     )
 
 
 def _local_refuses(case: Case) -> str | None:
-    shape, window = case.attention_shape, int(case.options["window"])
-    if window < 1 or shape.q_len != shape.k_len or shape.q_len % window:
-        return "it needs as many queries as keys, and a whole number of windows of them"
+    if int(case.options["window"]) < 1:
+        return "its windows hold at least one position"
+    if case.attention_shape.q_len != case.attention_shape.k_len:
+        return "it needs as many queries as keys"
     return refuses("local_attention", "LocalAttention")(case)
 
 
@@ -80,6 +88,34 @@ def _attend(causal: bool, scale: float | None) -> Any:
     return found("x_transformers.attend", "Attend")(causal=causal, scale=scale)
 
 
+def favor_reference(
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
+    *,
+    projection: torch.Tensor,  # (M, D)
+    features: int,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """φ(q) (φ(k)ᵀ v) / φ(q) Σ φ(k), with φ(x)_f = exp(ω_fᵀ x − |x|²/2 − c) + ε.
+
+    Equation 4 of Choromanski et al., 2021, with the numbers of the authors' code: ε = 10⁻⁴, and c,
+    without a gradient, the largest ω_fᵀ x of a query, or of all keys. Because of ε the factors
+    that they make do not cancel.
+    """
+
+    def kernel(x: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+        x = x * _root(q, scale)
+        products = x @ projection.T
+        largest = products.detach().amax(dims, keepdim=True)
+        return (products - x.square().sum(-1, keepdim=True) / 2 - largest).exp() + 1e-4
+
+    query, key = kernel(q, (-1,)), kernel(k, (-2, -1))  # (B, H, N, M)
+    return query @ (key.mT @ v) / (query @ key.sum(-2)[..., None])
+
+
 def favor(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -91,22 +127,24 @@ def favor(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """performer-pytorch's kernel and linear attention, without the constant that it adds."""
-    if scale is not None:  # the kernel itself divides both by the fourth root of D
-        q, k = (x * math.sqrt(scale * math.sqrt(q.shape[-1])) for x in (q, k))
+    """performer-pytorch's kernel and linear attention."""
     kernel = found(PERFORMER, "softmax_kernel")
     query, key = (
-        kernel(x, projection_matrix=projection, is_query=is_query, eps=0.0)
+        kernel(
+            x * _root(q, scale),
+            projection_matrix=projection,
+            is_query=is_query,
+            normalize_data=False,  # its own scale is that of 1 / √D alone
+        )
         for x, is_query in ((q, True), (k, False))
     )
     output: torch.Tensor = found(PERFORMER, "linear_attention")(query, key, v)
     return output
 
 
-def _favor_refuses(case: Case) -> str | None:
-    if case.causal:
-        return "its causal form without a GPU kernel adds constants to the features"
-    return refuses(PERFORMER, "softmax_kernel")(case)
+def _root(q: torch.Tensor, scale: float | None) -> float:
+    """What q and k are multiplied with, so that their products are scaled."""
+    return math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
 
 
 def _attend_refuses(case: Case) -> str | None:
@@ -156,9 +194,23 @@ def bakeoff_variants() -> Iterable[Attention]:
             ours,
             name="performer_pytorch_favor",
             forwards={
-                "reference": ours.forward("reference"),
-                "performer_pytorch": Forward(favor, supports=_favor_refuses, masks="none"),
+                "reference": Forward(favor_reference, masks="none"),
+                "performer_pytorch": Forward(
+                    favor, supports=refuses(PERFORMER, "softmax_kernel"), masks="none"
+                ),
             },
             recurrence=None,
-            metadata=attention_metadata("performer-pytorch", "FAVOR+", ours.metadata.formula),
+            metadata=attention_metadata(
+                "performer-pytorch",
+                "FAVOR+",
+                r"o_i = \frac{\phi(q_i)^\top \sum_j \phi(k_j) v_j^\top}"
+                r"{\phi(q_i)^\top \sum_j \phi(k_j)},\quad "
+                r"\phi(x)_f = e^{\omega_f^\top x - |x|^2 / 2 - c} + \varepsilon",
+                unused=("causal",),
+                properties={
+                    "patterns": ("self", "cross"),
+                    "row_stochastic": True,
+                    "differentiable": False,  # c has no gradient, and does not cancel
+                },
+            ),
         )
