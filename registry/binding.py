@@ -101,7 +101,7 @@ def resolve_options(variant: Variant, given: Mapping[str, Any] | None = None) ->
 
 def context_for(fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``given`` (of :data:`CONTEXT`) that ``fn`` names as an argument."""
-    return {name: given[name] for name in named(fn) if name in given}
+    return {n: value for n, value in given.items() if n in CONTEXT and n in named(fn)}
 
 
 def takes(variant: Variant, name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bakeoff.registry.binding import CONTEXT, draw, named, resolve_options
+from bakeoff.registry.binding import CONTEXT, context_for, draw, resolve_options
 from bakeoff.registry.errors import UnsupportedError, UsageError, typed
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Forward, Variant
@@ -73,7 +73,6 @@ class VariantModule(nn.Module):
     chosen: Forward
     drawn_names: tuple[str, ...]
     noise_names: tuple[str, ...]
-    context_names: tuple[str, ...]
 
     def __init__(
         self,
@@ -92,7 +91,7 @@ class VariantModule(nn.Module):
                 self.register_parameter(name, tensor)
             else:
                 self.register_buffer(name, tensor)
-        self.drawn_names, self.context_names = tuple(drawn), named(self.chosen.fn)
+        self.drawn_names = tuple(drawn)
         # Drawn once for the names alone, without moving the global generator.
         with torch.random.fork_rng(devices=[]):
             self.noise_names = tuple(draw(variant, "noise", shape, None, options))
@@ -118,7 +117,7 @@ class VariantModule(nn.Module):
         self._require_support((*tensors, *declared.values()), shape, keywords)
         noise = self._noise(shape, tensors[0])
         given = {name: value for name, value in keywords.items() if name not in CONTEXT}
-        context = {name: keywords[name] for name in self.context_names if name in keywords}
+        context = context_for(self.chosen.fn, keywords)
         fn: Callable[..., torch.Tensor] = self.chosen.fn
         return fn(*tensors, **self.options, **declared, **noise, **given, **context)
 
