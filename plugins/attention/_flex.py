@@ -38,41 +38,47 @@ def flex_attention(
     scale: float | None,
 ) -> torch.Tensor:
     """softmax(q kᵀ · scale) v; blocks in which nothing may be attended to are left out."""
-    attention, block_mask = _functions(compiled=True)  # else either would make all N² numbers
-    blocks = None
+    visible: Callable[..., Any] | None = None
+    sizes: tuple[int | None, int | None] = (None, None)
     if causal or mask is not None:
         (batch, heads, q_len, _), k_len = q.shape, k.shape[2]
         whole = None if mask is None else mask.expand(batch, heads, q_len, k_len)
-        sizes = (None, None) if whole is None else (batch, heads)
+        sizes = sizes if whole is None else (batch, heads)
         visible = _visible(whole, causal, k_len - q_len)
-        blocks = block_mask(visible, *sizes, q_len, k_len, device=q.device)
-    output: torch.Tensor = attention(q, k, v, block_mask=blocks, scale=scale)
-    return output
+    # Uncompiled it would make all N² numbers.
+    return modified_attention(q, k, v, scale, compiled=True, mask_mod=visible, sizes=sizes)
 
 
 def modified_attention(
-    q: torch.Tensor,  # (B, H, N, D)
-    k: torch.Tensor,  # (B, H, N, D)
-    v: torch.Tensor,  # (B, H, N, Dv)
+    q: torch.Tensor,  # (B, H, Nq, D)
+    k: torch.Tensor,  # (B, H, Nk, D)
+    v: torch.Tensor,  # (B, H, Nk, Dv)
     scale: float | None,
     *,
     compiled: bool,
     score_mod: Callable[..., Any] | None = None,
     mask_mod: Callable[..., Any] | None = None,
+    sizes: tuple[int | None, int | None] = (None, None),
 ) -> torch.Tensor:
-    """FlexAttention with what others wrote for it; uncompiled it makes all N² scores.
+    """FlexAttention with a mod of its own or of others; uncompiled it makes all N² scores.
 
     Which blocks hold something to see is found out in every call, as for any other forward.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        scale: In place of 1 / √D.
+        compiled: Whether both functions are.
+        score_mod: What becomes of a score, (score, b, h, i, j).
+        mask_mod: Whether row i of the queries may attend to row j of the keys, (b, h, i, j).
+        sizes: Of what the mask differs in: B and H, or None where it is the same for all.
     """
     attention, block_mask = _functions(compiled)
     blocks = None
     if mask_mod is not None:
-        blocks = block_mask(mask_mod, None, None, q.shape[2], k.shape[2], device=q.device)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-        output: torch.Tensor = attention(
-            q, k, v, score_mod=score_mod, block_mask=blocks, scale=scale
-        )
+        blocks = block_mask(mask_mod, *sizes, q.shape[2], k.shape[2], device=q.device)
+    output: torch.Tensor = attention(q, k, v, score_mod=score_mod, block_mask=blocks, scale=scale)
     return output
 
 
@@ -100,5 +106,14 @@ def _functions(compiled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     if not compiled:
-        return flex_attention, create_block_mask
+        return functools.partial(_quietly, flex_attention), create_block_mask
     return torch.compile(flex_attention), torch.compile(create_block_mask)
+
+
+def _quietly(attention: Callable[..., Any], *tensors: torch.Tensor, **given: Any) -> Any:
+    """Without torch's warning that nothing is compiled, which it does not give where it is."""
+    if torch.compiler.is_compiling():  # filters of warnings can't be traced
+        return attention(*tensors, **given)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
+        return attention(*tensors, **given)
