@@ -122,7 +122,7 @@ def recurrence(
 
 def _query_products(q: torch.Tensor, projection: torch.Tensor, scale: float | None) -> torch.Tensor:
     """ω_fᵀ q for each feature; |q|²/2 cancels."""
-    return q @ (projection * _root(q, scale)).T
+    return q @ (projection * root_of(q, scale)).T
 
 
 def _key_exponents(
@@ -132,7 +132,7 @@ def _key_exponents(
 
     It works in place, as all that follows a product may: a product needs its factors alone.
     """
-    root = _root(k, scale)
+    root = root_of(k, scale)
     exponents = (projection * root) @ k.mT
     exponents.add_(k.square().sum(-1)[:, :, None] * (-(root**2) / 2))
     if mask is None:
@@ -141,7 +141,8 @@ def _key_exponents(
     return exponents.masked_fill_(hidden, torch.finfo(k.dtype).min)
 
 
-def _root(x: torch.Tensor, scale: float | None) -> float:
+def root_of(x: torch.Tensor, scale: float | None) -> float:
+    """What queries and keys are both multiplied with, so that their products are scaled."""
     return math.sqrt(1 / math.sqrt(x.shape[-1]) if scale is None else scale)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -107,7 +106,7 @@ def favor_reference(
     """
 
     def kernel(x: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
-        x = x * _root(q, scale)
+        x = x * performer.root_of(q, scale)
         products = x @ projection.T
         largest = products.detach().amax(dims, keepdim=True)
         return (products - x.square().sum(-1, keepdim=True) / 2 - largest).exp() + 1e-4
@@ -131,7 +130,7 @@ def favor(
     kernel = found(PERFORMER, "softmax_kernel")
     query, key = (
         kernel(
-            x * _root(q, scale),
+            x * performer.root_of(q, scale),
             projection_matrix=projection,
             is_query=is_query,
             normalize_data=False,  # its own scale is that of 1 / √D alone
@@ -140,11 +139,6 @@ def favor(
     )
     output: torch.Tensor = found(PERFORMER, "linear_attention")(query, key, v)
     return output
-
-
-def _root(q: torch.Tensor, scale: float | None) -> float:
-    """What q and k are multiplied with, so that their products are scaled."""
-    return math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
 
 
 def _attend_refuses(case: Case) -> str | None:
