@@ -72,7 +72,9 @@ def run(name: str, folder: Path) -> None:
     if shown.measures:
         command += ["--results", str(folder / f"{name}.sqlite")]
     print(" ".join(command), flush=True)
-    with (folder / f"{name}.txt").open("a", encoding="utf-8") as said:
+    # A run that goes on adds to what it said before; a table takes the place of the one before.
+    mode = "a" if shown.measures else "w"
+    with (folder / f"{name}.txt").open(mode, encoding="utf-8") as said:
         started = time.monotonic()
         subprocess.run(command, stdout=said, stderr=subprocess.STDOUT, check=True)
         print(f"Took {time.monotonic() - started:.0f} s.")
