@@ -210,14 +210,13 @@ def test_a_cache_with_empty_places_is_refused(catalog: bakeoff.Catalog) -> None:
         model(torch.tensor([[1, 2]]), past_key_values=cache, use_cache=True)
 
 
-def test_the_parameters_are_the_models_own(catalog: bakeoff.Catalog) -> None:
-    model, call = attentive()
-    swap(model, catalog["talking_heads"])
+def assert_parameters_travel(model: nn.Module, call: Call, mark: str) -> nn.Module:
+    """Copied, loaded and saved; the copy comes back, its parameters that bear the mark moved."""
     twin = copy.deepcopy(model)
     torch.testing.assert_close(outputs(twin, call), outputs(model, call))
     with torch.no_grad():
         for name, weight in twin.named_parameters():
-            if ".bakeoff." in name:
+            if mark in name:
                 weight.add_(1.0)
     assert_differs(outputs(twin, call), outputs(model, call))
     model.load_state_dict(twin.state_dict())
@@ -227,6 +226,13 @@ def test_the_parameters_are_the_models_own(catalog: bakeoff.Catalog) -> None:
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
     torch.testing.assert_close(outputs(loaded, call), outputs(model, call))
+    return twin
+
+
+def test_the_parameters_are_the_models_own(catalog: bakeoff.Catalog) -> None:
+    model, call = attentive()
+    swap(model, catalog["talking_heads"])
+    twin = assert_parameters_travel(model, call, ".bakeoff.")
     assert {p.dtype for p in twin.bfloat16().parameters()} == {torch.bfloat16}
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from test_swap import TIGHT, Call, assert_differs, attentive, enlarged, gradients, outputs
+from test_swap import (
+    TIGHT,
+    Call,
+    assert_differs,
+    assert_parameters_travel,
+    attentive,
+    enlarged,
+    gradients,
+    outputs,
+)
 from torch import nn
 
 import bakeoff
@@ -307,20 +315,7 @@ def test_the_parameters_of_connections_are_the_models_own(
     model, call = attentive(name)
     state, before = model.state_dict().keys(), outputs(model, call)
     swap(model, catalog["layer_scale"])
-    twin = copy.deepcopy(model)
-    torch.testing.assert_close(outputs(twin, call), outputs(model, call))
-    with torch.no_grad():
-        for path, weight in twin.named_parameters():
-            if ".connections." in path:
-                weight.add_(1.0)
-    assert_differs(outputs(twin, call), outputs(model, call))
-    model.load_state_dict(twin.state_dict())
-    torch.testing.assert_close(outputs(twin, call), outputs(model, call))
-    file = io.BytesIO()
-    torch.save(twin, file)
-    file.seek(0)
-    loaded = torch.load(file, weights_only=False)
-    torch.testing.assert_close(outputs(loaded, call), outputs(model, call))
+    twin = assert_parameters_travel(model, call, ".connections.")
     assert restore(model).state_dict().keys() == state
     assert torch.equal(outputs(model, call), before)
     assert {p.dtype for p in twin.bfloat16().parameters()} == {torch.bfloat16}
