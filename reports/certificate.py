@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any
 
 from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text
@@ -13,14 +14,12 @@ from bakeoff.reports.rows import Row, plain
 from bakeoff.reports.units import number
 from bakeoff.reports.verdicts import SIZES, verdicts_of
 from bakeoff.reports.words import plural
-from bakeoff.suites.records import CELL_METRIC
+from bakeoff.suites.records import CELL_METRIC, Status
 
 __all__ = ["Certificate", "Check", "ForwardCertificate", "Guide", "blocks", "certificate_of"]
 
-#: From the best to the worst that can be said of several rows of one check.
-_SEVERITY = ("unsupported", "ok", "timeout", "oom", "crashed", "failed", "wrong")
 #: What a variant may be called after its checks, the worst first.
-_BAD = ("wrong", "failed")
+_BAD = ("wrong", "failed", "undetermined")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether it holds, or can't be asked of this forward."""
-        return self.status in ("ok", "unsupported")
+        return self.status in (Status.OK, Status.UNSUPPORTED, Status.UNVERIFIED)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ class ForwardCertificate:
 
     Args:
         name: Of the forward.
-        verdict: ``right``, ``wrong``, ``failed``, ``unverified`` or ``not measured``.
+        verdict: ``right``, ``wrong``, ``failed``, ``undetermined``, ``unverified`` or ``not
+            measured``.
         reason: Why, where it is not ``right``.
         checks: All of them, in the order in which they were made.
     """
@@ -137,10 +137,10 @@ def certificate_of(
     for name, verdict in verdicts.items():
         checks = _checks([row for row in own if row.axes["forward"] == name], guide, name)
         failed = [check for check in checks if not check.passed]
-        worst = max(failed, key=lambda check: _SEVERITY.index(check.status), default=None)
+        worst = max(failed, key=lambda check: Status.of(check.status).severity, default=None)
         said = verdict.verdict
         if worst:  # other suites judge too: counts of a cost that was declared
-            said = "wrong" if worst.status == "wrong" else "failed"
+            said = worst.status if worst.status in _BAD else "failed"
         reason = f"{worst.name}: {worst.got}" if worst else verdict.reason
         forwards.append(ForwardCertificate(name, said, reason, tuple(checks)))
     kind = str(own[0].axes["kind"]) if own else ""
@@ -200,6 +200,12 @@ def _remarks(certificate: Certificate) -> Iterator[Block]:
                 "library."
             )
             told.append((Code(forward.name), " is unverified", what))
+        elif forward.verdict == "undetermined":
+            what = (
+                ": in some dtype its own error is so large that nothing can be judged by it there; "
+                "where that is, is said below."
+            )
+            told.append((Code(forward.name), " is undetermined", what))
         elif forward.verdict == "not measured":
             told.append(
                 (Code(forward.name), " is not measured: it runs nothing of this here: ",
@@ -229,12 +235,12 @@ def _checks(rows: Sequence[Row], guide: Guide, forward: str) -> list[Check]:
 
 
 def _check(name: str, rows: Sequence[Row], guide: Guide, forward: str) -> Check:
-    worst = max(rows, key=lambda row: _SEVERITY.index(row.status))
+    worst = max(rows, key=attrgetter("severity"))
     values = [row.value for row in rows if row.value is not None]
     made = sum(row.status != "unsupported" for row in rows)
     value = max(values) if values else None
-    if worst.status == "ok":
-        return Check(name, "ok", made, value)
+    if worst.status in (Status.OK, Status.UNVERIFIED):
+        return Check(name, worst.status, made, value, worst.reason)
     alike = [row for row in rows if row.status == worst.status]
     if worst.status == "unsupported":
         return Check(name, worst.status, 0, None, worst.reason)

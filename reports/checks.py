@@ -13,9 +13,7 @@ __all__ = ["SYMBOLS", "matrix"]
 
 #: A sign for each status, so that colour is never needed to tell them apart.
 SYMBOLS = {"ok": "✓", "wrong": "✗", "failed": "!", "crashed": "!", "timeout": "!", "oom": "!",
-           "unsupported": "–"}  # fmt: skip
-#: By which a column is sorted: the worst first when ascending.
-_ORDER = ("wrong", "crashed", "failed", "timeout", "oom", "ok", "unsupported")
+           "unsupported": "–", "unverified": "○", "undetermined": "?"}  # fmt: skip
 
 
 def matrix(kind: Kind) -> Iterator[Block]:
@@ -27,7 +25,8 @@ def matrix(kind: Kind) -> Iterator[Block]:
     identities = kind.checks.get("identities") or Checks({})
     told = (
         "✓ passed, ✗ failed, ! could not be finished, – the variant says that it can't, blank: no "
-        "such check. Of several dtypes and shapes the worst stands. Hovering shows the reason; "
+        "such check, ? the reference is too far off in a dtype to judge by, ○ there is nothing to "
+        "compare with. Of several dtypes and shapes the worst stands. Hovering shows the reason; "
         "the failures stand below as text, and all checks in the card of the variant."
     )
     headers = [name.replace("_", " ") for _, name in single]
@@ -53,9 +52,7 @@ def _sign(row: Row | None) -> str:
     tip = f"{row.metric.replace('_', ' ')}: {row.status}" + (
         f", {row.reason}" if row.reason else ""
     )
-    return Told(
-        SYMBOLS[row.status], value=float(_ORDER.index(row.status)), tip=tip, status=row.status
-    )
+    return Told(SYMBOLS[row.status], value=-float(row.severity), tip=tip, status=row.status)
 
 
 def _identities(checks: Checks, label: str) -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["document", "environment_of"]
 
 #: The worst first, since that is what a reader must not miss.
-VERDICTS = ("wrong", "failed", "not measured", "unverified", "right")
+VERDICTS = ("wrong", "failed", "undetermined", "not measured", "unverified", "right")
 _SHORT = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 _LEGEND = (
     "± is the wider side of the 95% interval{}. A ratio marked = is no difference to the baseline: "

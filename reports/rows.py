@@ -9,14 +9,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.registry.errors import UnknownNameError, UsageError, did_you_mean
-from bakeoff.suites.records import AXES
+from bakeoff.suites.records import AXES, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "COMPARED",
-    "FAILED",
     "FIXED",
     "JUDGING",
     "Row",
@@ -26,8 +25,6 @@ __all__ = [
     "rows_of",
 ]
 
-#: Statuses of what should have worked; ``unsupported`` is an answer, not a failure.
-FAILED = ("wrong", "failed", "oom", "timeout", "crashed")
 #: The suites that tell right from wrong.
 JUDGING = ("accuracy", "gradient")
 #: The axes along which the rows and the columns of one table differ. All others are held fixed
@@ -63,9 +60,14 @@ class Row:
     measured_at: float
 
     @property
+    def severity(self) -> int:
+        """The place of its status in the order of severity."""
+        return Status.of(self.status).severity
+
+    @property
     def failed(self) -> bool:
         """Whether it should have worked and did not."""
-        return self.status in FAILED
+        return Status.of(self.status).is_failure
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:

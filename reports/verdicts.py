@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from bakeoff.reports.curves import METRIC as CURVES
 from bakeoff.reports.maps import METRIC as MAP
 from bakeoff.reports.rows import JUDGING, Row, plain
-from bakeoff.suites.records import CELL_METRIC
+from bakeoff.suites.records import CELL_METRIC, Status
 
 __all__ = [
+    "COMPARED",
     "ERRORS",
     "SIZES",
     "Checks",
@@ -27,8 +29,8 @@ ERRORS = ("error_ratio", "error_ratio_masked")
 SIZES = ("max_abs_error", "rms_error", "approximation_error")
 #: What the accuracy suite stores besides, and is no check that could pass or fail.
 _NO_CHECKS = (*ERRORS, *SIZES, MAP, CURVES, CELL_METRIC)
-#: From the best to the worst that can be said of several checks of one name.
-_SEVERITY = ("unsupported", "ok", "timeout", "oom", "crashed", "failed", "wrong")
+#: Of a comparison with the reference that could be made, or for which there was no other forward.
+COMPARED = (Status.OK, Status.UNVERIFIED)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Checks:
         worst: dict[tuple[str, str], Row] = {}
         for row in rows:
             key = (row.label, _name(row))
-            if key not in worst or _severity(row) > _severity(worst[key]):
+            if key not in worst or row.severity > worst[key].severity:
                 worst[key] = row
         return cls(worst)
 
@@ -83,8 +85,9 @@ class Verdict:
 
     Args:
         label: ``variant:forward``.
-        verdict: ``right``, ``wrong``, ``failed`` (a check could not be finished), ``unverified``
-            (nothing independent to compare with) or ``not measured``.
+        verdict: ``right``, ``wrong``, ``failed`` (a check could not be finished),
+            ``undetermined`` (in some dtype the reference is too far off to judge by),
+            ``unverified`` (nothing independent to compare with) or ``not measured``.
         errors: The worst error ratio by dtype; at most 2 passes.
         gradients: The worst gradient error ratio by dtype.
         gradcheck: What became of the gradcheck, a status; empty where there was none.
@@ -141,7 +144,7 @@ def _verdict(label: str, rows: Sequence[Row]) -> Verdict:
         verdict,
         _worst_by_dtype(rows, ERRORS),
         _worst_by_dtype(rows, ("grad_error_ratio",)),
-        max(gradchecks, key=_severity).status if gradchecks else "",
+        max(gradchecks, key=attrgetter("severity")).status if gradchecks else "",
         reason,
     )
 
@@ -150,15 +153,17 @@ def _judged(rows: Sequence[Row]) -> tuple[str, str]:
     """The verdict and its reason."""
     failed = [row for row in rows if row.failed]
     if failed:
-        worst = max(failed, key=_severity)
+        worst = max(failed, key=attrgetter("severity"))
         verdict = "wrong" if worst.status == "wrong" else "failed"
         return verdict, f"{worst.metric}: {worst.reason}"
-    errors = [row for row in rows if row.metric in ERRORS and row.status == "ok"]
+    undetermined = [row for row in rows if row.status == Status.UNDETERMINED]
+    if undetermined:
+        return "undetermined", f"{undetermined[0].metric}: {undetermined[0].reason}"
+    errors = [row for row in rows if row.metric in ERRORS and row.status in COMPARED]
     if any(row.value is not None for row in errors):
         return "right", ""
-    unverified = [row.reason for row in errors if row.reason.startswith("unverified")]
-    if unverified:
-        return "unverified", unverified[0]
+    if errors:
+        return "unverified", errors[0].reason
     unsupported = [row.reason for row in rows if row.status == "unsupported"]
     return "not measured", unsupported[0] if unsupported else ""
 
@@ -180,7 +185,3 @@ def _name(row: Row) -> str:
     if name:
         return f"{name}, causal" if row.metric.endswith("causal") else str(name)
     return row.metric.removeprefix("property_")
-
-
-def _severity(row: Row) -> int:
-    return _SEVERITY.index(row.status) if row.status in _SEVERITY else len(_SEVERITY)

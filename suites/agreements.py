@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.sensitivity import REFUSED, other_values
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
-from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, right_if
+from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, agreement
 
 __all__ = [
     "cross",
@@ -142,11 +143,13 @@ def _as_reference(subject: Subject, pattern: str, **sizes: Any) -> Verdict:
 
 
 def _judged(subject: Subject, oracle: Oracle, told: str) -> Verdict:
-    errors = oracle.judge(subject.forward.fn)[0]
-    value = errors.ratio if errors.finite else None
-    return right_if(errors.right, f"{told}: {errors.explain()}", value)
+    return agreement(oracle, subject.name, oracle.judge(subject.forward.fn)[0], told)
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The one with the largest ratio; one without a ratio is beyond all others."""
-    return max(verdicts, key=lambda v: float("inf") if v.value is None else v.value)
+    """The worst status; of several the largest ratio, where one without is beyond all others."""
+
+    def badness(verdict: Verdict) -> tuple[int, float]:
+        return verdict.status.severity, math.inf if verdict.value is None else verdict.value
+
+    return max(verdicts, key=badness)

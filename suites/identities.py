@@ -13,7 +13,8 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UnsupportedError
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Identity
-from bakeoff.suites.budget import Errors, Oracle
+from bakeoff.suites.budget import Oracle
+from bakeoff.suites.errors import Errors
 from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments, why_not
 from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, right_if

@@ -14,15 +14,40 @@ __all__ = ["AXES", "CELL_METRIC", "Cell", "Record", "Status", "whole_cell"]
 
 
 class Status(StrEnum):
-    """What became of a measurement."""
+    """What became of a measurement, from the best that can be said of it to the worst.
 
-    OK = "ok"
+    Example:
+        >>> max(Status.OK, Status.WRONG, Status.OOM, key=lambda status: status.severity)
+        <Status.WRONG: 'wrong'>
+    """
+
     UNSUPPORTED = "unsupported"  # the variant says that it can't, with the reason
+    OK = "ok"
+    UNVERIFIED = "unverified"  # nothing independent to compare with
+    UNDETERMINED = "undetermined"  # the reference is too far off in this dtype to judge by
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    CRASHED = "crashed"  # its process died
     FAILED = "failed"  # an exception
     WRONG = "wrong"  # it ran and is not right
-    OOM = "oom"
-    TIMEOUT = "timeout"
-    CRASHED = "crashed"  # its process died
+
+    @classmethod
+    def of(cls, text: str) -> Status:
+        """The status that a results file names; what it does not know counts as failed."""
+        return cls(text) if text in set(cls) else cls.FAILED
+
+    @property
+    def severity(self) -> int:
+        """Its place in the order, from 0."""
+        return list(Status).index(self)
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether something should have worked and did not."""
+        return self in _FAILURES
+
+
+_FAILURES = (Status.WRONG, Status.FAILED, Status.CRASHED, Status.OOM, Status.TIMEOUT)
 
 
 #: The metric of a record that speaks of the whole cell: why there is no other.

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from bakeoff.registry.errors import UnsupportedError
 from bakeoff.registry.shapes import Case
 from bakeoff.registry.variants import Attention
-from bakeoff.suites.budget import Errors, Measure, Oracle, gradients_of, output_of
+from bakeoff.suites.budget import Measure, Oracle, gradients_of, output_of
+from bakeoff.suites.errors import Errors
 from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments, arguments_for
 from bakeoff.suites.verdicts import Check, Subject, Unsupported, Verdict, right_if

@@ -11,6 +11,8 @@ import torch
 
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.registry.variants import Forward, Variant
+from bakeoff.suites.budget import Oracle
+from bakeoff.suites.errors import Errors
 from bakeoff.suites.grids import positions
 from bakeoff.suites.product import usual_heads
 from bakeoff.suites.records import Cell, Record, Status
@@ -20,17 +22,18 @@ __all__ = [
     "ATTENTION",
     "FEATURES",
     "ON_GRID",
-    "UNVERIFIED",
     "Check",
     "Subject",
     "Unsupported",
     "Verdict",
+    "agreement",
     "brief",
     "is_alone",
     "largest_of",
     "record_of",
     "right_if",
     "status_of",
+    "unverified",
     "usual_pattern",
 ]
 
@@ -53,9 +56,6 @@ class Verdict:
     value: float | None = None
     reason: str = ""
 
-
-#: What is said of a reference that stands alone: it agrees with itself, which shows nothing.
-UNVERIFIED = "unverified: no independent definition"
 
 Check = Callable[["Subject"], Verdict]
 
@@ -161,6 +161,27 @@ def is_alone(variant: Variant, case: Case) -> bool:
     """Whether nothing else can run the case, so that the reference has nothing to agree with."""
     others = (name for name in variant.forwards if name != "reference")
     return all(why_not(variant, name, case) for name in others)
+
+
+def unverified() -> Verdict:
+    """What is said of a reference that stands alone: that it agrees with itself shows nothing."""
+    return Verdict(Status.UNVERIFIED, reason="no independent definition")
+
+
+def agreement(oracle: Oracle, name: str, worst: Errors, where: str = "") -> Verdict:
+    """Whether a forward agrees with an oracle; a reference that loses its result judges nothing.
+
+    Args:
+        oracle: Of the case.
+        name: Of the forward.
+        worst: The worst errors that ``oracle`` finds in it.
+        where: The case in words, put before the reason.
+    """
+    where = f"{where}: " if where else ""
+    if name == "reference" and not (loss := oracle.reference_loss()).is_tolerable:
+        return Verdict(Status.UNDETERMINED, reason=where + loss.explain())
+    value = worst.ratio if worst.finite and worst.budget > 0 else None
+    return right_if(worst.right, where + worst.explain(), value)
 
 
 def right_if(holds: bool, reason: str, value: float | None = None) -> Verdict:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from theory import SAVED, naive_peak, naive_saved, sdpa_saved
 
 from bakeoff import Case, Catalog, FeatureShape, Shape
-from bakeoff.suites.budget import LIMIT, Oracle, gradients_of, output_of
+from bakeoff.suites.budget import Oracle, gradients_of, output_of
 from bakeoff.suites.calls import Call
+from bakeoff.suites.errors import LIMIT
 from bakeoff.suites.peaks import peak_bytes, saved_bytes
 from bakeoff.suites.race import FEW_ROUNDS, LEAST_ROUNDS, PRIMED_SECONDS, Race
 from bakeoff.suites.records import Cell

@@ -387,7 +387,7 @@ def test_a_reference_alone_is_unverified(forwards: dict[str, Forward]) -> None:
     ratios = [r for r in records if "error_ratio" in r.metric]
     assert {r.metric for r in ratios} == {"error_ratio", "error_ratio_masked", "grad_error_ratio"}
     assert {(r.status, r.value, r.reason) for r in ratios} == {
-        (Status.OK, None, "unverified: no independent definition")
+        (Status.UNVERIFIED, None, "no independent definition")
     }
 
 

@@ -18,14 +18,15 @@ from bakeoff.reports.compare.statistics import (
 )
 from bakeoff.reports.rows import Row
 from bakeoff.suites.metrics import Metric
+from bakeoff.suites.records import Status
 
 __all__ = ["LEAST", "VERDICTS", "Change", "Side", "change_of", "corrected"]
 
 VERDICTS = ("worse", "better", "undecided", "no difference", "can't be compared")
 #: Launches, or seeds, that each side needs: with fewer the spread between them is guessed.
 LEAST = 5
-#: From the worst that can become of a cell to the best.
-_ORDER = ("wrong", "crashed", "failed", "timeout", "oom", "unsupported", "ok")
+#: From the best that can become of a cell to the worst: to lose a cell is worse than to have it.
+_ORDER = (Status.OK, *(status for status in Status if status is not Status.OK))
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def change_of(
         told = f"the suite's versions differ, {versions[0]} and {versions[1]}"
         return _not_comparable(change, f"{told}: its numbers mean different things")
     if before.status != after.status:
-        worse = _rank(after.status) < _rank(before.status)
+        worse = _rank(after.status) > _rank(before.status)
         told = f"{before.status} before, now {after.status}"
         reason = f"{told}: {after.reason}" if after.reason else told
         return replace(change, verdict="worse" if worse else "better", reason=reason)
@@ -176,7 +177,7 @@ def _repetition(row: Row, by: str) -> str:
 
 def _side(rows: Sequence[Row]) -> Side:
     """The worst row speaks for all where one failed; else the centre of their values."""
-    worst = min(rows, key=lambda row: _rank(row.status))
+    worst = max(rows, key=lambda row: _rank(row.status))
     values = [row.value for row in rows if row.value is not None]
     value = None
     if worst.status == "ok" and values:
@@ -196,7 +197,7 @@ def _mean_of(rows: Sequence[Row], by: str) -> tuple[float, float, float, int] | 
 
 
 def _rank(status: str) -> int:
-    return _ORDER.index(status) if status in _ORDER else 0
+    return _ORDER.index(Status.of(status))
 
 
 def _inverse(value: float) -> float:

@@ -12,6 +12,7 @@ from bakeoff.reports.pick.request import Request
 from bakeoff.reports.pick.values import Value, value_at
 from bakeoff.reports.rows import Row, plain
 from bakeoff.reports.units import human, number
+from bakeoff.reports.verdicts import COMPARED
 from bakeoff.suites.records import CELL_METRIC
 
 __all__ = ["Candidate", "Ruling", "candidates_of", "situation_of"]
@@ -204,7 +205,7 @@ class _Judging:
         wanted = [("error_ratio", "it")]
         wanted += [("grad_error_ratio", "its gradient")] if self.request.training else []
         for metric, what in wanted:
-            if not any(row.status == "ok" for row in self.judged.get((label, metric), ())):
+            if not any(row.status in COMPARED for row in self.judged.get((label, metric), ())):
                 yield Ruling(f"whether {what} is right in {dtype} was not measured")
         yield from self._far(label)
         yield from self._poor(variant)
@@ -216,7 +217,7 @@ class _Judging:
         if errors:
             yield f"right: an error ratio of at most {number(max(errors))}, where 2 passes"
         elif rows:
-            yield rows[0].reason
+            yield f"{rows[0].status}: {rows[0].reason}"
         if (error := self._approximation(label)) is not None:
             yield f"an approximation, {100 * error:.3g}% away from what it stands for"
 

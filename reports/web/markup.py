@@ -13,8 +13,8 @@ from bakeoff.reports.maps import Picture, figure
 __all__ = ["Names", "gallery", "marks", "spans", "table"]
 
 #: Words that get a colour of their own.
-_STATUSES = ("right", "ok", "wrong", "failed", "crashed", "timeout", "oom", "unverified",
-             "unsupported")  # fmt: skip
+_STATUSES = ("right", "ok", "wrong", "failed", "crashed", "timeout", "oom", "undetermined",
+             "unverified", "unsupported")  # fmt: skip
 #: Longer tables scroll within a box of their own.
 _MOST_ROWS = 32
 

@@ -13,7 +13,7 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Activation, Variant
-from bakeoff.suites.budget import Errors, Oracle
+from bakeoff.suites.budget import Oracle
 from bakeoff.suites.curves import curves_of
 from bakeoff.suites.identities import holds
 from bakeoff.suites.layouts import random_mask
@@ -31,18 +31,18 @@ from bakeoff.suites.verdicts import (
     ATTENTION,
     FEATURES,
     ON_GRID,
-    UNVERIFIED,
     Subject,
     Unsupported,
     Verdict,
+    agreement,
     brief,
     is_alone,
     record_of,
-    right_if,
     status_of,
+    unverified,
 )
 
-NAME, VERSION = "accuracy", 2
+NAME, VERSION = "accuracy", 3
 
 
 METRICS = {
@@ -165,18 +165,14 @@ def _error_records(cell: Cell, variant: Variant, oracle: Oracle) -> Iterator[Rec
     errors = oracle.judge(variant.forward(cell.forward).fn)[0]
     yield Record(cell, "max_abs_error", errors.largest if errors.finite else None)
     yield Record(cell, "rms_error", errors.rms if errors.finite else None)
-    if is_alone(variant, cell.case):
-        yield Record(cell, "error_ratio", reason=UNVERIFIED)
-    else:
-        yield _judged(cell, "error_ratio", errors)
 
+    def check() -> Verdict:
+        found = agreement(oracle, cell.forward, errors)
+        # Alone it agrees with itself, which shows nothing; that it loses its result shows.
+        alone = is_alone(variant, cell.case) and found.status is not Status.UNDETERMINED
+        return unverified() if alone else found
 
-def _judged(cell: Cell, metric: str, errors: Errors) -> Record:
-    value = errors.ratio if errors.finite and errors.budget > 0 else None
-    status = Status.OK if errors.right else Status.WRONG
-    return Record(
-        cell, metric, value, status=status, reason="" if errors.right else errors.explain()
-    )
+    yield record_of(cell, "error_ratio", check)
 
 
 def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callable[[], Verdict]:
@@ -187,15 +183,15 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
         if forward.masks == "none":
             raise Unsupported("it declares that it obeys no mask")
         if is_alone(variant, cell.case):
-            return Verdict(Status.OK, reason=UNVERIFIED)
+            return unverified()
         if forward.masks not in oracles:
 
             def with_mask(arguments: Arguments, seed: int) -> Arguments:
                 return arguments.having(mask=random_mask(arguments, forward.masks, seed))
 
             oracles[forward.masks] = Oracle(variant, cell.case, prepare=with_mask)
-        errors = oracles[forward.masks].judge(forward.fn)[0]
-        return right_if(errors.right, errors.explain(), errors.ratio if errors.finite else None)
+        oracle = oracles[forward.masks]
+        return agreement(oracle, cell.forward, oracle.judge(forward.fn)[0])
 
     return check
 

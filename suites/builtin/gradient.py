@@ -15,6 +15,7 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.errors import Errors
 from bakeoff.suites.flow import cells as flow
 from bakeoff.suites.flow.metrics import METRICS as FLOW_METRICS
 from bakeoff.suites.metrics import Metric
@@ -24,18 +25,19 @@ from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import arguments_for, why_not
 from bakeoff.suites.verdicts import (
-    UNVERIFIED,
     Unsupported,
     Verdict,
+    agreement,
     brief,
     is_alone,
     record_of,
     right_if,
     status_of,
+    unverified,
     usual_pattern,
 )
 
-NAME, VERSION = "gradient", 1
+NAME, VERSION = "gradient", 2
 
 
 METRICS = {
@@ -98,22 +100,21 @@ def measure(job: Job) -> Iterator[Record]:
             elif case[1] == "gradcheck":
                 yield record_of(cell, "gradcheck", partial(_gradcheck, variant, cell))
             elif is_alone(variant, cell.case):
-                yield Record(cell, "grad_error_ratio", reason=UNVERIFIED)
+                yield record_of(cell, "grad_error_ratio", unverified)
             else:
                 try:
                     oracle = oracle or Oracle(variant, cell.case, gradients_of)
-                    yield _error(cell, variant, oracle)
+                    worst = oracle.judge(variant.forward(cell.forward).fn)[0]
+                    check = partial(_agreement, oracle, cell.forward, worst)
+                    yield record_of(cell, "grad_error_ratio", check)
                 except Exception as error:
                     yield whole_cell(cell, status_of(error), brief(error))
 
 
-def _error(cell: Cell, variant: Variant, oracle: Oracle) -> Record:
-    """The worst of all leaves: inputs, parameters, the branch's weight."""
-    worst = oracle.judge(variant.forward(cell.forward).fn)[0]
-    value = worst.ratio if worst.finite and worst.budget > 0 else None
-    if worst.right:
-        return Record(cell, "grad_error_ratio", value, reason=f"worst: {worst.name}")
-    return Record(cell, "grad_error_ratio", value, status=Status.WRONG, reason=worst.explain())
+def _agreement(oracle: Oracle, forward: str, worst: Errors) -> Verdict:
+    """Over all leaves: inputs, parameters, the branch's weight. What is right names the worst."""
+    found = agreement(oracle, forward, worst)
+    return replace(found, reason=found.reason or f"worst: {worst.name}")
 
 
 def _gradcheck(variant: Variant, cell: Cell) -> Verdict:
