@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -16,10 +16,47 @@ from bakeoff.reports.verdicts import SIZES, verdicts_of
 from bakeoff.reports.words import plural
 from bakeoff.suites.records import CELL_METRIC, Status
 
-__all__ = ["Certificate", "Check", "ForwardCertificate", "Guide", "blocks", "certificate_of"]
+__all__ = [
+    "Cause",
+    "Certificate",
+    "Check",
+    "ForwardCertificate",
+    "Guide",
+    "Judged",
+    "blocks",
+    "certificate_of",
+    "judged",
+]
 
 #: What a variant may be called after its checks, the worst first.
 _BAD = ("wrong", "failed", "undetermined")
+
+
+#: What is judged: a forward by a metric on a device in a dtype.
+Judged = tuple[str, str, str, str]
+
+
+def judged(row: Row) -> Judged:
+    """What a row judges."""
+    axes = row.axes
+    return str(axes["forward"]), row.metric, str(axes["device"]), str(axes["dtype"])
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A fault of torch on this machine, without which a check passes.
+
+    Args:
+        name: Of the fault.
+        summary: What torch does.
+        workaround: What to do about it.
+        report: Address of its public report; empty where there is none.
+    """
+
+    name: str
+    summary: str
+    workaround: str
+    report: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,11 +67,13 @@ class Guide:
         expected: By name of a check what must hold.
         look: By name of a check where such a fault usually is.
         sources: By forward the file and the line of its function.
+        causes: By what is judged the fault of torch that makes it wrong.
     """
 
     expected: Mapping[str, str]
     look: Mapping[str, str]
     sources: Mapping[str, str]
+    causes: Mapping[Judged, Cause] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +89,7 @@ class Check:
         expected: What must hold.
         at: The cells of the worst status, in words.
         look: Where to look for the fault.
+        cause: The fault of torch that explains all of it.
     """
 
     name: str
@@ -60,6 +100,7 @@ class Check:
     expected: str = ""
     at: str = ""
     look: str = ""
+    cause: Cause | None = None
 
     @property
     def passed(self) -> bool:
@@ -222,7 +263,15 @@ def _faults(forward: ForwardCertificate) -> Iterator[Block]:
         yield Heading(2, f"{forward.name}: {check.name} {check.status}")
         items = (("got: ", check.got), ("expected: ", check.expected), ("at: ", check.at),
                  ("look at: ", check.look))  # fmt: skip
-        yield Items(tuple((title, Code(text)) for title, text in items if text))
+        found = [(title, Code(text)) for title, text in items if text]
+        yield Items((*found, *_blame(check.cause)))
+
+
+def _blame(cause: Cause | None) -> Iterator[tuple[str, ...]]:
+    if cause:
+        yield "torch is at fault: ", cause.summary
+        yield "workaround: ", cause.workaround
+        yield "report: ", cause.report or "none that we know of"
 
 
 def _checks(rows: Sequence[Row], guide: Guide, forward: str) -> list[Check]:
@@ -247,7 +296,9 @@ def _check(name: str, rows: Sequence[Row], guide: Guide, forward: str) -> Check:
     metric = worst.metric
     look = "; ".join(filter(None, (guide.sources.get(forward, ""), guide.look.get(metric, ""))))
     expected = guide.expected.get("property" if metric.startswith("property_") else metric, "")
-    return Check(name, worst.status, made, value, worst.reason, expected, where(alike), look)
+    causes = {guide.causes.get(judged(row)) for row in rows if row.failed}
+    cause = causes.pop() if len(causes) == 1 else None
+    return Check(name, worst.status, made, value, worst.reason, expected, where(alike), look, cause)
 
 
 def _name(row: Row) -> str:

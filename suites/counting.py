@@ -6,13 +6,19 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    bmm_flop,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from bakeoff.registry.shapes import Case, Shape
 from bakeoff.registry.variants import Variant
@@ -177,20 +183,40 @@ def _sdpa_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
     return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
 
-def _matrix_vector_flops(matrix: Any, *_: Any, **__: Any) -> int:
-    """torch counts products of matrices, and not those with a vector."""
-    return int(2 * matrix[0] * matrix[1])
+def _sdpa_backward_flops(
+    gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any
+) -> int:
+    """Likewise of its backward."""
+    count = sdpa_backward_flop_count(gradient, query, key, value)  # type: ignore[no-untyped-call]
+    return int(count)
+
+
+def _product_flops(one: Any, other: Any, *_: Any, **__: Any) -> int:
+    """torch counts products of two matrices, and not those with a vector."""
+    return int(2 * prod(one) * prod(other[1:]))
 
 
 def _added_product_flops(_: Any, one: Any, other: Any, **__: Any) -> int:
     """torch counts a product that is added to something, and not one that is added in place."""
+    return _product_flops(one, other)
+
+
+def _added_products_flops(_: Any, one: Any, other: Any, **__: Any) -> int:
+    """Likewise of a batch of matrices."""
     return int(bmm_flop(one, other))
 
 
 _UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flops,
-    torch.ops.aten.mv: _matrix_vector_flops,
-    torch.ops.aten.baddbmm_: _added_product_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _sdpa_backward_flops,
+    **dict.fromkeys((torch.ops.aten.mv, torch.ops.aten.dot, torch.ops.aten.vdot), _product_flops),
+    **dict.fromkeys(
+        (torch.ops.aten.addmv, torch.ops.aten.addmv_, torch.ops.aten.addmm_), _added_product_flops
+    ),
+    **dict.fromkeys(
+        (torch.ops.aten.addbmm, torch.ops.aten.addbmm_, torch.ops.aten.baddbmm_),
+        _added_products_flops,
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -107,6 +107,7 @@ def execute(
     malloc: str = "system",
     workers: int | None = None,
     progress: Progress | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Results:
     """Measure what of these jobs is not stored yet, and return the results.
 
@@ -118,6 +119,7 @@ def execute(
         malloc: As for :func:`run`.
         workers: As for :func:`run`.
         progress: Sees the run as it goes.
+        variables: Environment variables that workers get beside those of this process.
 
     Raises:
         UsageError: For a number of workers that can't be.
@@ -130,7 +132,9 @@ def execute(
         pending = recorder.pending(jobs, malloc)
         with ExitStack() as stack:
             crew = [
-                stack.enter_context(Supervisor(catalog, limits, MALLOCS[malloc]))
+                stack.enter_context(
+                    Supervisor(catalog, limits, {**MALLOCS[malloc], **(variables or {})})
+                )
                 for _ in range(size)
             ]
             beside = _run_jobs(pending, crew, recorder)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from synthetic import write_results
 
 import bakeoff
@@ -272,8 +273,15 @@ def test_doctor(tmp_path: Path) -> None:
         "No plugin has a problem.",
         *("accuracy, ", "gradient, ", "memory, ", "scaling, ", "speed"),
         "bakeoff.swap and the suite applications",
+        f"Known faults of torch {torch.__version__} on this machine",
+        "present: causal_at_the_upper_left (cpu)\n",
+        "report: https://github.com/pytorch/pytorch/issues/108108\n",
+        "bfloat16_product_beyond_its_edge (cpu)\n",
     ):
         assert words in told
+    assert "undetermined: " not in told
+    # What is present comes first.
+    assert told.rindex("\npresent: ") < told.index("\nabsent: ")
     bad = bakeoff_cli("doctor", "--plugin", "broken.py", cwd=tmp_path, status=1).stdout
     assert "broken.py: import failed: ModuleNotFoundError: No module named 'no_such_module'" in bad
 

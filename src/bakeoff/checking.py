@@ -7,9 +7,11 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bakeoff.blaming import causes_of
 from bakeoff.registry.catalog import Catalog, Problem
 from bakeoff.registry.discovery import discover
 from bakeoff.registry.errors import UsageError
@@ -140,10 +142,9 @@ def check(
         file = Path(folder) / "results.sqlite"
         results = execute(jobs, catalog, file, limits=Limits(timeout), progress=progress)
         rows = rows_of(results.to_pandas())
+    guide = replace(guide_to(catalog[name]), causes=causes_of(rows, jobs, catalog, Limits(timeout)))
     seconds = time.monotonic() - started
-    return certificate_of(
-        rows, name, catalog.origins.get(name, ""), guide_to(catalog[name]), seconds
-    )
+    return certificate_of(rows, name, catalog.origins.get(name, ""), guide, seconds)
 
 
 def jobs_of(catalog: Catalog, name: str, **axes: Any) -> list[Job]:

@@ -131,7 +131,8 @@ class CheckItem(pytest.Item):
             pytest.skip(of_it.got)
         if not of_it.passed:
             told = {"got": of_it.got, "expected": of_it.expected, "at": of_it.at,
-                    "look at": of_it.look}  # fmt: skip
+                    "look at": of_it.look,
+                    "torch is at fault": of_it.cause.summary if of_it.cause else ""}  # fmt: skip
             lines = [f"{self.variant}:{self.forward}: {of_it.name} {of_it.status}"]
             raise CheckFailed("\n".join([*lines, *(f"  {n}: {t}" for n, t in told.items() if t)]))
 

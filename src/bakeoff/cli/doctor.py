@@ -1,4 +1,4 @@
-"""``bakeoff doctor``: what this machine has, what is missing, and which plugins have problems."""
+"""``bakeoff doctor``: what this machine has, what is missing, what torch gets wrong here."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from bakeoff.cli.options import plugin_option
+
+if TYPE_CHECKING:
+    from bakeoff.suites.faults.fault import Diagnosis
 
 #: Optional packages, with what they are for and the extra that installs them.
 _OPTIONAL = {
@@ -24,7 +28,11 @@ _OPTIONAL = {
 @click.command()
 @plugin_option
 def doctor(plugins: tuple[str, ...]) -> None:
-    """Show the environment, the devices, optional packages and the plugins with problems."""
+    """Show the environment, devices, optional packages, faults of torch and problems of plugins.
+
+    Each known fault of torch is tried on this machine, against an answer that is known to be
+    right. Those that are present come first, with what they do and what helps.
+    """
     from tabulate import tabulate
 
     from bakeoff import load
@@ -41,6 +49,7 @@ def doctor(plugins: tuple[str, ...]) -> None:
         for name, (purpose, extra) in _OPTIONAL.items()
     ]  # fmt: skip
     click.echo("\nOptional packages\n" + tabulate(rows, tablefmt="plain"))
+    click.echo("\n" + "\n".join(_faults()))
     catalog = load(plugins)
     counts = {origin: list(catalog.origins.values()).count(origin) for origin in
               dict.fromkeys(catalog.origins.values())}  # fmt: skip
@@ -79,3 +88,34 @@ def _limits() -> Iterator[tuple[str, str]]:
     yield "time", "enforced"
     yield "memory", "enforced" if linux else "not enforced on this system"
     yield "no orphans", "enforced" if linux else "not enforced if the run is killed"
+
+
+def _faults() -> Iterator[str]:
+    """The known faults of torch, those that it has here first."""
+    import torch
+
+    from bakeoff.suites.faults.fault import State
+    from bakeoff.suites.faults.known import diagnoses
+
+    found = diagnoses()
+    yield f"Known faults of torch {torch.__version__} on this machine"
+    for diagnosis in found:
+        if diagnosis.state == State.PRESENT:
+            yield from _present(diagnosis)
+    for state in (State.ABSENT, State.NOT_APPLICABLE, State.UNDETERMINED):
+        for diagnosis in found:
+            if diagnosis.state != state:
+                continue
+            place = f"{diagnosis.fault.name} ({diagnosis.device})"
+            yield f"{state}: {place}" + (f": {diagnosis.reason}" if diagnosis.reason else "")
+
+
+def _present(diagnosis: Diagnosis) -> Iterator[str]:
+    fault, answer = diagnosis.fault, diagnosis.answer
+    assert answer is not None
+    yield f"{diagnosis.state}: {fault.name} ({diagnosis.device})"
+    yield f"    {fault.op}: {fault.summary}"
+    yield f"    got {answer.got:.6g}, expected {answer.right:.6g} ({fault.unit})"
+    yield f"    effect: {fault.consequence}"
+    yield f"    workaround: {fault.workaround}"
+    yield f"    report: {fault.report or 'none that we know of'}"

@@ -1,0 +1,1 @@
+"""Known faults and traps of torch, tried on this machine."""
