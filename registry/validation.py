@@ -79,6 +79,8 @@ def _metadata_faults(variant: Variant) -> Iterator[Fault]:
     for alias in _texts(metadata.aliases):
         if not SNAKE_CASE.fullmatch(alias):
             yield Fault("metadata.aliases", typed(alias), "lower_snake_case")
+    if not isinstance(metadata.control, bool):
+        yield Fault("metadata.control", typed(metadata.control), "True or False")
     if metadata.paper is not None:
         yield from _paper_faults(metadata.paper)
     yield from _property_faults(variant)
