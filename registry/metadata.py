@@ -106,6 +106,7 @@ PROPERTIES: Mapping[str, Mapping[str, type]] = MappingProxyType(
                 "stochastic": bool,
                 "differentiable": bool,
                 "identity_path": bool,  # a branch that returns zero gives back x
+                "branch_calls": int,  # how often a call of it calls its branch; without it, once
             }
         ),
     }
