@@ -13,7 +13,7 @@ from pathlib import Path
 
 import bakeoff
 from bakeoff.registry.binding import takes
-from bakeoff.registry.metadata import SECTIONS
+from bakeoff.registry.metadata import CONTROL, SECTIONS
 from bakeoff.reports.blocks import Block, Code, Grid, Heading, Items, Text
 from bakeoff.reports.text import markdown
 from bakeoff.suites.metrics import Metric
@@ -57,6 +57,8 @@ def _head(variant: bakeoff.Variant) -> Iterator[Block]:
     yield Heading(1, metadata.title)
     also = [", also ", ", ".join(metadata.aliases)] if metadata.aliases else []
     yield Text((f"{variant.kind.capitalize()} ", Code(variant.name), *also, ". ", metadata.summary))
+    if metadata.control:
+        yield Text((CONTROL,))
 
 
 def _body(variant: bakeoff.Variant) -> Iterator[Block]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from bakeoff.registry.frozen import FrozenMap
 
-__all__ = ["PROPERTIES", "SECTIONS", "TAGS", "Metadata", "Paper"]
+__all__ = ["CONTROL", "PROPERTIES", "SECTIONS", "TAGS", "Metadata", "Paper"]
 
+#: What is said of a variant that is a control.
+CONTROL = "A control: it is there to be compared with, shown and never ranked."
 #: Every known tag, grouped by the question that it answers.
 TAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -104,6 +106,7 @@ PROPERTIES: Mapping[str, Mapping[str, type]] = MappingProxyType(
                 "stochastic": bool,
                 "differentiable": bool,
                 "identity_path": bool,  # a branch that returns zero gives back x
+                "branch_calls": int,  # how often a call of it calls its branch; without it, once
             }
         ),
     }
@@ -176,6 +179,8 @@ class Metadata:
         properties: Names from :data:`PROPERTIES` of the kind; each is measured.
         unused: Arguments of the kind that this variant has no use for, such as ``scale``.
         aliases: Other names under which the catalog finds it.
+        control: Whether it is there to be compared with and computes nothing, as the identity does:
+            reports show it and never rank it.
     """
 
     title: str
@@ -190,6 +195,7 @@ class Metadata:
     properties: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    control: bool = False
 
     def __post_init__(self) -> None:
         for name in ("strengths", "weaknesses", "tags", "unused", "aliases"):

@@ -79,6 +79,8 @@ def _metadata_faults(variant: Variant) -> Iterator[Fault]:
     for alias in _texts(metadata.aliases):
         if not SNAKE_CASE.fullmatch(alias):
             yield Fault("metadata.aliases", typed(alias), "lower_snake_case")
+    if not isinstance(metadata.control, bool):
+        yield Fault("metadata.control", typed(metadata.control), "True or False")
     if metadata.paper is not None:
         yield from _paper_faults(metadata.paper)
     yield from _property_faults(variant)
@@ -134,8 +136,10 @@ def _property_faults(variant: Variant) -> Iterator[Fault]:
             hint = did_you_mean(name, known)
             expected = f"a property of the kind {variant.kind}; {hint}"
             yield Fault("metadata.properties", typed(name), expected)
-        elif not isinstance(value, known[name]):
+        elif not _is_a(value, known[name]):
             yield Fault(where, typed(value), f"a {known[name].__name__}")
+        elif name == "branch_calls" and value < 0:
+            yield Fault(where, typed(value), "a number that is not negative")
         elif name == "range" and not _is_range(value):
             yield Fault(where, typed(value), "(infimum, supremum), two numbers in order")
         elif name == "patterns":
@@ -147,6 +151,11 @@ def _pattern_faults(where: str, patterns: Any) -> Iterator[Fault]:
         if not isinstance(pattern, str) or pattern not in PATTERNS:
             hint = did_you_mean(pattern, PATTERNS)
             yield Fault(where, typed(pattern), f"a known pattern; {hint}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """A truth value is no number here, though it is one to Python."""
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 def _is_range(value: Any) -> bool:

@@ -94,6 +94,7 @@ class Grid:
         narrow: Whether its columns hold signs alone, so that headers may stand upright.
         facets: By header, what all in that column has in common, as for a heading.
         row_facets: Likewise for each row; empty for none.
+        controls: The first cells of rows that stay last, however the others are sorted.
     """
 
     headers: tuple[str, ...]
@@ -102,6 +103,7 @@ class Grid:
     narrow: bool = False
     facets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     row_facets: tuple[Mapping[str, str], ...] = ()
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from bakeoff.reports.verdicts import Checks, Verdict
 
 __all__ = ["Card", "Property", "cards_of"]
 
+#: Checks that measure a property under a name of their own.
+_SEEN_ELSEWHERE = {"gradcheck": "differentiable", "branch_called": "branch_calls"}
+
 
 @dataclass(frozen=True)
 class Property:
@@ -106,8 +109,8 @@ def _card(
 def _properties(variant: Variant, checks: Checks | None, rows: Iterable[Row]) -> Iterable[Property]:
     worst = dict(checks.worst) if checks else {}
     for row in rows:
-        if row.metric == "gradcheck":  # it looks for the derivative, or that there is none
-            worst[row.label, "differentiable"] = row
+        if row.metric in _SEEN_ELSEWHERE:
+            worst[row.label, _SEEN_ELSEWHERE[row.metric]] = row
     for name, value in variant.metadata.properties.items():
         found = worst.get((f"{variant.name}:reference", name))
         declared = ("yes" if value else "no") if isinstance(value, bool) else _listed(value)

@@ -278,6 +278,7 @@ def _scaling(found: Sequence[Scaling]) -> Iterator[Block]:
                 for rival, texts in scaling.rows.items()
             ),
             "Table: how costs grow",
+            controls=scaling.controls,
         )
         if figures := tuple(growth_figures(scaling)):
             yield OnPage(figures)

@@ -29,6 +29,7 @@ class Stacked:
         depth: L.
         draws: How many stacks were drawn.
         rows: By metric.
+        control: Whether it is shown and never ranked.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Stacked:
     depth: int
     draws: int
     rows: dict[str, Row]
+    control: bool = False
 
     def value(self, metric: str) -> float | None:
         """A metric's value; ``per_layer`` is e to the exponent."""
@@ -121,6 +123,7 @@ def _stacked(rows: Sequence[Row], differing: Sequence[str]) -> Stacked:
         extra["depth"],
         extra["draws"],
         {row.metric: row for row in rows},
+        row.control,
     )
 
 

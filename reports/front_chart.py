@@ -11,9 +11,12 @@ from bakeoff.reports.units import human, number
 
 __all__ = ["front_chart"]
 
+#: How a forward stands, with the shape of its point.
+_SHAPES = {"not beaten": "square", "beaten": "circle", "control, not ranked": "cross"}
+
 
 def front_chart(front: Front) -> dict[str, Any]:
-    """Squares with names are not beaten; circles are, by at least one other."""
+    """Squares with names are not beaten, circles are, by at least one other; crosses: controls."""
     x = {
         "field": "time",
         "type": "quantitative",
@@ -35,7 +38,7 @@ def front_chart(front: Front) -> dict[str, Any]:
     shape = {
         "field": "beaten",
         "type": "nominal",
-        "scale": {"domain": ["not beaten", "beaten"], "range": ["square", "circle"]},
+        "scale": {"domain": list(_SHAPES), "range": list(_SHAPES.values())},
         "legend": {"title": None},
     }
     colour = {"field": "error", "type": "ordinal", "legend": {"title": "error"},
@@ -71,8 +74,8 @@ def front_chart(front: Front) -> dict[str, Any]:
 
 def _values(front: Front) -> list[dict[str, Any]]:
     """One row a point; the names of neighbours stand above and below in turn."""
-    unbeaten = [point.rival for point in front.points if point.unbeaten]
-    turns = {rival: i % 2 for i, rival in enumerate(unbeaten)}
+    named = [point.rival for point in front.points if point.unbeaten or point.control]
+    turns = {rival: i % 2 for i, rival in enumerate(named)}
     return [_value(point) | {"turn": turns.get(point.rival)} for point in front.points]
 
 
@@ -91,8 +94,14 @@ def _value(point: Point) -> dict[str, Any]:
         "decade": -999 if exact else point.decade,
         "error": "none" if exact else f"1e{point.decade:.0f}",
         "error_told": number(point.error),
-        "beaten": "not beaten" if point.unbeaten else "beaten",
+        "beaten": _standing(point),
     }
+
+
+def _standing(point: Point) -> str:
+    if point.control:
+        return "control, not ranked"
+    return "not beaten" if point.unbeaten else "beaten"
 
 
 def _least(front: Front) -> float:

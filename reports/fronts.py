@@ -29,6 +29,7 @@ class Point:
         peak_bytes: Its peak memory.
         error: The error of what it approximates, or the RMS error of rounding; the worst seen.
         unbeaten: Whether it lies on the front.
+        control: Whether it is shown and never ranked: it beats nobody, and is not on the front.
     """
 
     rival: str
@@ -36,6 +37,7 @@ class Point:
     peak_bytes: float
     error: float
     unbeaten: bool = False
+    control: bool = False
 
     @property
     def ratio(self) -> float:
@@ -96,17 +98,22 @@ def fronts_of(
         length = table.lengths[-1]
         worst = _errors(errors, table.fixed)
         points = [
-            Point(rival, entry, size, worst[rival])
+            Point(rival, entry, size, worst[rival], control=rival in table.controls)
             for (rival, n), entry in table.entries.items()
             if n == length and entry.value is not None and rival in worst
             if (size := _size(peak, rival, length)) is not None
         ]
-        if len(points) >= _LEAST_POINTS:
-            told = tuple(replace(p, unbeaten=not any(beats(o, p) for o in points)) for p in points)
+        ranked = [point for point in points if not point.control]
+        if len(ranked) >= _LEAST_POINTS:
+            told = [replace(p, unbeaten=_is_unbeaten(p, ranked)) for p in points]
             fixed = {k: v for k, v in table.fixed.items() if k not in ("baseline", "suite_version")}
             by_time = sorted(told, key=lambda point: point.ratio)
             fronts.append(Front(fixed, length, table.baseline, tuple(by_time)))
     return fronts
+
+
+def _is_unbeaten(point: Point, ranked: Iterable[Point]) -> bool:
+    return not point.control and not any(beats(other, point) for other in ranked)
 
 
 def headline(fronts: Iterable[Front]) -> list[Front]:

@@ -23,13 +23,15 @@ def growth_figures(scaling: Scaling) -> Iterator[Figure]:
     """One for the exponents and one for the crossovers, where there is any number."""
     for metric, title in _TITLES.items():
         rows = [r for r in scaling.found.values() if r.metric == metric and r.value is not None]
+        if metric == "crossover_length":
+            rows = [row for row in rows if not row.control]
         if rows:
             told = f"{title[0].upper()}{title[1:]}: {describe(scaling.fixed)}."
             yield Figure(_chart(rows, title, metric), told, facets(scaling.fixed))
 
 
 def _chart(rows: Sequence[Row], title: str, metric: str) -> dict[str, Any]:
-    """A dot a forward with its interval, the least first."""
+    """A dot a forward with its interval, the least first; controls last."""
     lengths = metric == "crossover_length"
     scale = {"type": "log", "base": 2} if lengths else {"zero": False}
     x = {
@@ -46,7 +48,7 @@ def _chart(rows: Sequence[Row], title: str, metric: str) -> dict[str, Any]:
     y = {
         "field": "rival",
         "type": "nominal",
-        "sort": {"field": "value", "order": "ascending"},
+        "sort": list(dict.fromkeys(row.rival for row in sorted(rows, key=_place))),
         "axis": {"title": None, "grid": True, "labelLimit": 260},
     }
     kinds = list(dict.fromkeys(str(row.axes["direction"]) for row in rows))
@@ -77,6 +79,11 @@ def _chart(rows: Sequence[Row], title: str, metric: str) -> dict[str, Any]:
             },
         ],
     }
+
+
+def _place(row: Row) -> tuple[bool, float]:
+    assert row.value is not None
+    return row.control, row.value
 
 
 def _value(row: Row) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class Learner:
         return self.score.value if self.score else None
 
     @property
+    def ranks(self) -> bool:
+        """Whether it is more than something to be compared with."""
+        return self.role in ("ceiling", "variant")
+
+    @property
     def solved(self) -> float:
         """The share of runs that reached the target."""
         return self.number("solved") or 0.0
@@ -66,7 +71,7 @@ class Comparison:
         depth: Layers of the model.
         steps: Training steps of a run.
         seeds: How many runs.
-        learners: The best first; those without a score last, by name.
+        learners: The best first, then those without a score, by name; floors and controls last.
         wrong: Labels that are left out because they are wrong.
     """
 
@@ -104,13 +109,12 @@ def comparisons_of(rows: Sequence[Row], wrong: Collection[str]) -> Iterator[Comp
         key = (extra["task"], row.axes["kind"], extra["depth"], *budget)
         groups.setdefault(key, {}).setdefault(row.cell, []).append(row)
     for (task, kind, depth, steps, seeds, *_), cells in groups.items():
-        learners = [_learner(own) for own in cells.values()]
-        left_out = [one.name for one in learners if one.name in wrong]
-        ranked = [one for one in learners if one.name not in wrong]
-        ranked.sort(key=lambda one: (one.value is None, -(one.value or 0.0), one.name))
+        left_out = [_learner(own).name for own in cells.values() if own[0].label in wrong]
+        right = [_learner(own) for own in cells.values() if own[0].label not in wrong]
+        right.sort(key=_place)
         count = len(str(seeds).split(","))
         yield Comparison(
-            str(task), str(kind), int(str(depth)), int(str(steps)), count, tuple(ranked),
+            str(task), str(kind), int(str(depth)), int(str(steps)), count, tuple(right),
             tuple(left_out),
         )  # fmt: skip
 
@@ -119,7 +123,13 @@ def _learner(rows: Sequence[Row]) -> Learner:
     first = rows[0]
     role = str(plain(first.axes["extra"])["role"])
     name = str(first.axes["variant"]) if role in ("floor", "control") else first.rival
+    role = "control" if first.control and role == "variant" else role
     return Learner(name, role, {row.metric: row for row in rows})
+
+
+def _place(one: Learner) -> tuple[bool, bool, float, str]:
+    """Sorts the best first, and what is there to be compared with last."""
+    return not one.ranks, one.value is None, -(one.value or 0.0), one.name
 
 
 def curve_of(learner: Learner, metric: str) -> list[tuple[int, float]]:

@@ -24,7 +24,7 @@ _MARKS = {"no difference": "= ", "undecided": "? "}
 
 
 def measured(title: str, tables: Sequence[Table], wide: bool) -> Iterator[Block]:
-    """Every table under the heading of its case, with its chart and who was left out."""
+    """Every table under the heading of its case, with its chart and who is not ranked."""
     axes = [axis for axis in varying(table.fixed for table in tables) if axis != "baseline"]
     case = None
     for table in tables:
@@ -46,8 +46,9 @@ def measured(title: str, tables: Sequence[Table], wide: bool) -> Iterator[Block]
                 for rival in table.rivals
             ),
             f"Table: {table.metric.replace('_', ' ')}",
+            controls=table.controls,
         )
-        yield from _left_out(table)
+        yield from _not_ranked(table)
 
 
 def caption(table: Table) -> Iterator[str]:
@@ -74,8 +75,13 @@ def floors_of(table: Table) -> dict[int, float]:
     return dict(sorted(floors.items()))
 
 
-def _left_out(table: Table) -> Iterator[Block]:
-    for why, rivals in (("wrong", table.unranked), ("unsupported here", table.unsupported)):
+def _not_ranked(table: Table) -> Iterator[Block]:
+    reasons = {
+        "wrong": table.unranked,
+        "unsupported here": table.unsupported,
+        "controls, shown to compare with": table.controls,
+    }
+    for why, rivals in reasons.items():
         if rivals:
             yield Text((f"Not ranked, {why}: ", *names_of(rivals), "."))
 

@@ -44,6 +44,9 @@ def overview(kind: Kind, *, ranked: bool) -> Iterator[Block]:
     )
     if wrong:
         yield Items(wrong)
+    controls = {name: None for t in (*kind.speed, *kind.memory) for name in t.controls}
+    if controls:
+        yield Text(("Shown to compare with, and not ranked: ", *names_of(tuple(controls)), "."))
     if ranked:
         yield from _board(_FASTEST, [t for t in kind.speed if t.metric == "ratio"])
     yield from _board(_LEAST, [t for t in kind.memory if t.metric == "peak_bytes"])

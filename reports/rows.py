@@ -18,6 +18,7 @@ __all__ = [
     "COMPARED",
     "FIXED",
     "JUDGING",
+    "MARK",
     "Row",
     "chosen",
     "plain",
@@ -25,6 +26,8 @@ __all__ = [
     "rows_of",
 ]
 
+#: Follows the name of a control wherever one is shown.
+MARK = " (control)"
 #: The suites that tell right from wrong.
 JUDGING = ("accuracy", "gradient")
 #: The axes along which the rows and the columns of one table differ. All others are held fixed
@@ -41,7 +44,9 @@ class Row:
         axes: The axes of its cell, None where one does not apply.
         cell: A number that rows of one cell share.
         label: ``variant:forward``.
-        rival: The label, with those options that tell cells of one variant apart.
+        rival: The label, with those options that tell cells of one variant apart, and with the mark
+            of a control.
+        control: Whether it is shown and never ranked.
     """
 
     axes: Mapping[str, Any]
@@ -58,6 +63,7 @@ class Row:
     reason: str
     environment: str
     measured_at: float
+    control: bool = False
 
     @property
     def severity(self) -> int:
@@ -80,16 +86,24 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
         if cell not in axes_of:
             axes_of[cell] = {a: _axis(v) for a, v in zip(AXES, values, strict=True)}
     rivals = _rivals(axes_of.values())
-    own = ("metric", "value", "unit", "low", "high", "n", "status", "reason")
+    own = ("metric", "value", "unit", "low", "high", "n", "status", "reason", "environment",
+           "measured_at")  # fmt: skip
+    controls = _controls(frame)
     rows = []
-    for cell, *values in zip(
-        cells, *(frame[name] for name in (*own, "environment", "measured_at")), strict=True
-    ):
+    for cell, *values in zip(cells, *(frame[name] for name in own), strict=True):
         axes = axes_of[cell]
         label = f"{axes['variant']}:{axes['forward']}"
         rival = label + rivals[axes["suite"], axes["variant"], axes["options"]]
-        rows.append(Row(axes, cell, label, rival, *(_plain(value) for value in values)))
+        if control := axes["variant"] in controls:
+            rival += MARK
+        rows.append(Row(axes, cell, label, rival, *(*map(_plain, values), control)))
     return rows
+
+
+def _controls(frame: pd.DataFrame) -> set[str]:
+    """The variants that were controls when they were measured last."""
+    latest = frame.sort_values("measured_at", kind="stable").drop_duplicates("variant", keep="last")
+    return {_plain(name) for name in latest["variant"][latest["control"].astype(bool)]}
 
 
 def chosen(

@@ -29,9 +29,10 @@ class Scaling:
     Args:
         fixed: The axes that are the same for all.
         columns: Headers.
-        rows: By rival, one text a column.
+        rows: By rival, one text a column; the controls last, which overtake nobody.
         found: The record of each rival and column, where there is one.
         unranked: Rivals left out because they are wrong.
+        controls: Rivals that are shown and not ranked.
     """
 
     fixed: Mapping[str, Any]
@@ -39,6 +40,7 @@ class Scaling:
     rows: Mapping[str, tuple[str, ...]]
     found: Mapping[tuple[str, str], Row]
     unranked: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
 
 def scaling_of(rows: Iterable[Row], wrong: Collection[str] = ()) -> list[Scaling]:
@@ -82,10 +84,11 @@ def _table(rows: list[Row], wrong: Collection[str]) -> Scaling:
         tuple(present),
         {
             rival: tuple(texts.get((rival, column), "-") for column in present)
-            for rival in sorted({rival for rival, _ in found})
+            for _, rival in sorted({(row.control, rival) for (rival, _), row in found.items()})
         },
         found,
         tuple(dict.fromkeys(row.rival for row in rows if row.label in wrong)),
+        tuple(dict.fromkeys(row.rival for row in right if row.control)),
     )
 
 
@@ -97,6 +100,8 @@ def _text(row: Row) -> str:
     """A value as far as there is one, else what the record says instead."""
     if row.status != "ok":
         return row.status
+    if row.metric == "crossover_length" and row.control:
+        return "control"
     if row.metric == "crossover_length":
         if row.value is None:
             return row.reason.rpartition(": ")[2].replace("none up to", "none to")

@@ -52,10 +52,11 @@ class Table:
         unit: The unit of the values.
         fixed: The axes that are the same for every entry.
         lengths: N, ascending.
-        rivals: Ranked: the least at the largest length first.
+        rivals: Ranked: the least at the largest length first; then the controls.
         entries: By rival and length.
         unranked: Rivals left out because they are wrong.
         unsupported: Rivals left out because they support nothing here.
+        controls: Rivals that are shown after the ranked ones, and never lead.
     """
 
     suite: str
@@ -67,6 +68,7 @@ class Table:
     entries: Mapping[tuple[str, int], Entry]
     unranked: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -135,7 +137,11 @@ def tables_of(
 def leaders(table: Table, length: int | None = None) -> Leaders | None:
     """Who leads at a length, by default the largest; None where nothing ranked was measured."""
     length = table.lengths[-1] if length is None else length
-    at_end = [(rival, e, value) for rival, n, e, value in table.measured() if n == length]
+    at_end = [
+        (rival, e, value)
+        for rival, n, e, value in table.measured()
+        if n == length and rival not in table.controls
+    ]
     if not at_end:
         return None
     first, best, least = min(at_end, key=lambda item: item[2])
@@ -173,17 +179,20 @@ def _table(
 ) -> Table:
     right = [row for row in rows if row.label not in wrong]
     supported = {row.rival for row in right if row.status != "unsupported"}
-    ranked = [row for row in right if row.rival in supported]
+    shown = [row for row in right if row.rival in supported]
+    ranked = [row for row in shown if not row.control]
+    controls = _ranking([row for row in shown if row.control], ranks)
     return Table(
         rows[0].axes["suite"],
         metric,
         next(row.unit for row in rows if row.metric == metric),
         _fixed(rows),
         tuple(sorted({row.axes["seq_len"] for row in rows})),
-        tuple(_ranking(ranked, ranks)),
-        {(row.rival, row.axes["seq_len"]): _entry(row, floors.get(row.cell)) for row in ranked},
+        (*_ranking(ranked, ranks), *controls),
+        {(row.rival, row.axes["seq_len"]): _entry(row, floors.get(row.cell)) for row in shown},
         tuple(dict.fromkeys(row.rival for row in rows if row.label in wrong)),
         tuple(dict.fromkeys(row.rival for row in right if row.rival not in supported)),
+        tuple(controls),
     )
 
 

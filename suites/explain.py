@@ -43,6 +43,7 @@ class _Stored:
     sources: str
     inputs: str
     environment: Mapping[str, Any]
+    control: bool
     suite_version: int
 
 
@@ -83,6 +84,8 @@ def _differences(cell: Cell, own: Identified, found: _Stored) -> list[str]:
         )
     if found.inputs != own.inputs:
         told.append("the file of inputs changed")
+    if found.control != own.control:
+        told.append(f"{cell.variant} is {'a' if own.control else 'no'} control now")
     names = sorted({*found.environment, *own.environment})
     told += [
         f"{name} is {own.environment.get(name)} now, was {found.environment.get(name)}"
@@ -96,12 +99,14 @@ def _stored(results: Results) -> dict[str, list[_Stored]]:
     environments = results.environments()
     with results.reading() as db:
         rows = db.execute(
-            f"SELECT key, sources, inputs_digest, environment, {', '.join(AXES)} FROM cells"
+            "SELECT key, sources, inputs_digest, environment, control, "
+            f"{', '.join(AXES)} FROM cells"
         ).fetchall()
     found: dict[str, list[_Stored]] = {}
-    for key, sources, inputs, environment, *values in rows:
+    for key, sources, inputs, environment, control, *values in rows:
         axes = dict(zip(AXES, values, strict=True))
-        known = _Stored(key, sources, inputs, environments[environment], axes["suite_version"])
+        machine = environments[environment]
+        known = _Stored(key, sources, inputs, machine, bool(control), axes["suite_version"])
         found.setdefault(_place(axes), []).append(known)
     return found
 

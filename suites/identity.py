@@ -34,12 +34,15 @@ class Identified:
         sources: The :func:`source_digest` of its variant.
         inputs: A digest of the file from which its inputs come; empty where they are drawn.
         environment: The machine and the software.
+        control: Whether it is shown and never ranked: a variant that declares so, or what is no
+            variant and stands under a name in brackets.
     """
 
     key: str
     sources: str
     inputs: str
     environment: Mapping[str, Any]
+    control: bool = False
 
 
 def identified(
@@ -58,11 +61,16 @@ def identified(
             own = sources.get(cell.variant, "")
         inputs = _file_digest(cell.case.inputs)
         machine = environment(cell.case.device, malloc)
-        key = digest_of(
-            {"axes": cell.axes(), "sources": own, "inputs": inputs, "environment": machine}
-        )
-        found[cell] = Identified(key, own, inputs, machine)
+        control = _is_control(catalog, cell)
+        beside = {"sources": own, "inputs": inputs, "environment": machine, "control": control}
+        key = digest_of({"axes": cell.axes(), **beside})
+        found[cell] = Identified(key, own, inputs, machine, control)
     return found
+
+
+def _is_control(catalog: Catalog, cell: Cell) -> bool:
+    variant = catalog.variants.get(cell.variant)
+    return variant.metadata.control if variant else not cell.variant.isidentifier()
 
 
 def _file_digest(inputs: str) -> str:

@@ -23,6 +23,7 @@ from bakeoff.suites.agreements import (
     single,
     value_size,
 )
+from bakeoff.suites.branches import branch_called
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.elsewhere import ELSEWHERE, MixedDevicesError, on_another_device
 from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
@@ -286,7 +287,7 @@ PROBES: Mapping[str, tuple[Check, ...]] = {
         scale_given,
         *_COMMON,
     ),
-    "connection": (leading_sizes, *_COMMON),
+    "connection": (branch_called, leading_sizes, *_COMMON),
 }
 
 

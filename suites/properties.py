@@ -126,8 +126,9 @@ def _identity_path(subject: Subject) -> bool:
     return torch.equal(subject.output(still), arguments.data["x"])
 
 
-#: How each property is measured. Two are seen elsewhere: ``patterns`` in the error cells, which
-#: run every pattern, and ``differentiable`` in the gradient suite's gradcheck.
+#: How each property is measured. Three are seen elsewhere: ``patterns`` in the error cells, which
+#: run every pattern, ``differentiable`` in the gradient suite's gradcheck, and ``branch_calls`` in
+#: the probe :func:`bakeoff.suites.branches.branch_called`.
 MEASURES: Mapping[str, Callable[[Subject], Any]] = {
     "elementwise": _elementwise,
     "monotonic": _monotonic,

@@ -32,7 +32,7 @@ __all__ = [
     "open_results",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Marks the file as ours ("bkof"), so that another program's database is never written to.
 APPLICATION_ID = 0x626B6F66
 DEFAULT_PATH = Path("bakeoff-results.sqlite")
@@ -46,6 +46,7 @@ CREATE TABLE cells (
     inputs_digest TEXT NOT NULL,
     measured_at REAL NOT NULL,
     environment TEXT NOT NULL REFERENCES environments (id),
+    control INTEGER NOT NULL,
     {", ".join(f"{axis} ANY" for axis in AXES)},
     UNIQUE (key, measured_at)
 ) STRICT;
@@ -76,7 +77,7 @@ _COUNTS = (
 )
 RECORD = ("metric", "value", "unit", "low", "high", "n", "status", "reason")
 #: The columns of a cell, but for the number that its records refer to.
-CELL = ("key", "sources", "inputs_digest", "measured_at", "environment", *AXES)
+CELL = ("key", "sources", "inputs_digest", "measured_at", "environment", "control", *AXES)
 INSERT_RECORD = (
     f"INSERT INTO records (cell, {', '.join(RECORD)}) VALUES ({', '.join('?' * (len(RECORD) + 1))})"
 )
@@ -140,11 +141,12 @@ class Store:
         """
         machine = json.dumps(identity.environment, sort_keys=True)
         own = (identity.key, identity.sources, identity.inputs, time.time() if at is None else at)
-        values = (*own, digest_of(identity.environment), *cell.axes().values())
+        digest = digest_of(identity.environment)
+        values = (*own, digest, identity.control, *cell.axes().values())
         with self.transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO environments VALUES (?, ?)",
-                (digest_of(identity.environment), machine),
+                (digest, machine),
             )
             marks = ", ".join("?" * len(values))
             row = db.execute(f"INSERT INTO cells ({', '.join(CELL)}) VALUES ({marks})", values)
@@ -264,10 +266,11 @@ class Results:
         # Two queries and a merge are twice as fast as one join through read_sql.
         with self.reading() as db:
             cells = db.execute(
-                f"SELECT id, measured_at, environment, {', '.join(AXES)} FROM cells"
+                f"SELECT id, measured_at, environment, control, {', '.join(AXES)} FROM cells"
             ).fetchall()
             records = db.execute(f"SELECT cell, {', '.join(RECORD)} FROM records").fetchall()
-        left = pd.DataFrame(cells, columns=["cell", "measured_at", "environment", *AXES])
+        left = pd.DataFrame(cells, columns=["cell", "measured_at", "environment", "control", *AXES])
+        left["control"] = left["control"].astype(bool)
         if not superseded:
             same = ["environment", *AXES]
             left = left.sort_values("measured_at", kind="stable")

@@ -46,14 +46,22 @@ class Arguments:
     context: Mapping[str, Any] = field(default_factory=dict)
     branch: torch.Tensor | None = None
 
-    def call(self, fn: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """The output of ``fn``."""
+    def call(
+        self,
+        fn: Callable[..., torch.Tensor],
+        branch: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The output of ``fn``; a connection gets ``branch`` in place of :meth:`branch_of`."""
         positional: list[Any] = list(self.data.values())
         if self.branch is not None:
-            weight = self.branch
-            positional.append(lambda h: torch.tanh(h @ weight))
+            positional.append(branch or self.branch_of)
         keywords = {**self.learned, **self.given, **self.fixed, **self.plain}
         return fn(*positional, **keywords, **context_for(fn, self.context))
+
+    def branch_of(self, h: torch.Tensor) -> torch.Tensor:
+        """What the branch of a connection returns."""
+        assert self.branch is not None
+        return torch.tanh(h @ self.branch)
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Arguments:
         """The same arguments with every floating tensor changed."""

@@ -47,5 +47,6 @@ def bakeoff_variants() -> Iterable[Activation]:
                 "zero_centred": True,
             },
             aliases=("linear",),
+            control=True,
         ),
     )

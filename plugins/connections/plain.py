@@ -45,5 +45,6 @@ def bakeoff_variants() -> Iterable[Connection]:
                 "differentiable": True,
                 "identity_path": False,
             },
+            control=True,
         ),
     )

@@ -69,6 +69,7 @@ class Candidate:
 class _Found:
     """The rows of one rival: by metric and length."""
 
+    control: bool
     rows: dict[str, dict[int, Row]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
@@ -107,7 +108,7 @@ def situation_of(rows: Sequence[Row], request: Request) -> dict[str, Any]:
 def candidates_of(
     rows: Sequence[Row], everything: Sequence[Row], wrong: Mapping[str, str], request: Request
 ) -> list[Candidate]:
-    """Every forward of the variants that may be taken, the fastest first.
+    """Every forward of the variants that are asked for, the fastest first.
 
     Args:
         rows: The rows of this machine.
@@ -120,7 +121,7 @@ def candidates_of(
     for row in rows:
         name = str(row.axes["variant"])
         if name in request.variants and row.axes["suite"] in ("speed", "memory"):
-            own = found.setdefault((name, row.label, row.rival), _Found())
+            own = found.setdefault((name, row.label, row.rival), _Found(row.control))
             if (
                 _usual(row)
                 and row.metric in _METRICS
@@ -142,6 +143,8 @@ def _candidate(
     refused = list(_refused(found, ratio, n))
     # Of what does not run there is nothing else to say.
     out = refused or [*judging.why_not(label, variant), *_costs(ratio, peak, request)]
+    if found.control or request.variants[variant].control:
+        out = [Ruling("a control, which is there to be compared with and never taken")]
     races = found.rows.get("ratio", {})
     floors = [row.value for row in found.rows.get("noise_floor", {}).values() if row.value]
     return Candidate(

@@ -90,7 +90,7 @@ def picked(results: Results, environment: str, request: Request) -> Pick:
         fitting,
         tuple(c for c in candidates if c.out),
         _tied(fitting),
-        tuple(name for name in request.variants if name not in known),
+        tuple(n for n, said in request.variants.items() if n not in known and not said.control),
         len({row.environment for row in rows} - {environment}),
     )
 

@@ -20,7 +20,8 @@ class Request:
         seq_len: The length N.
         axes: The axes that are asked for: pattern, direction, dtype, device, mode, and any size.
             What is not asked for must have one value in the results.
-        variants: Those that may be taken, with what is said of them.
+        variants: Those of the kind and the tags, with what is said of them; a control among them is
+            never taken.
         max_memory: The most bytes that a call may hold at once.
         max_approximation_error: The most that a variant may be away from what it approximates;
             one that approximates nothing keeps it.

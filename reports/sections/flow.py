@@ -129,13 +129,17 @@ def _by_setting(
 
 
 def _sorted(stacks: Iterable[Stacked]) -> list[Stacked]:
-    """Nearest to undiminished first; what has no number last."""
-    return sorted(stacks, key=lambda stack: stack.distance)
+    """Nearest to undiminished first; what has no number after these, and controls last."""
+    return sorted(stacks, key=lambda stack: (stack.control, stack.distance))
 
 
 def _grid(stacks: Sequence[Stacked], columns: Mapping[str, str]) -> Grid:
     rows = tuple((Code(s.name), *(s.shown(metric) for metric in columns.values())) for s in stacks)
-    return Grid((stacks[0].kind, *columns), rows)
+    return Grid((stacks[0].kind, *columns), rows, controls=_controls(stacks))
+
+
+def _controls(stacks: Iterable[Stacked]) -> tuple[str, ...]:
+    return tuple({stack.name: None for stack in stacks if stack.control})
 
 
 def _over_depth(group: Sequence[Stacked]) -> Iterator[Block]:
@@ -150,6 +154,7 @@ def _over_depth(group: Sequence[Stacked]) -> Iterator[Block]:
         ("ratio at depth", *map(str, depths)),
         tuple((Code(n), *(at.get(d, "-") for d in depths)) for n, at in by_name.items()),
         title="The ratio at each depth",
+        controls=_controls(group),
     )
 
 

@@ -28,8 +28,9 @@ MOST_LINES = 8
 _LEGEND = (
     "Scores are means over seeds on test data, ± half of the 95% interval, each at the learning "
     "rate that did best on validation data. Above the floor: the interval lies above that of the "
-    "best floor (chance, the uniform mean, the linear network). Solved: every run reached the "
-    "target on validation data; steps are those until then. Time is the processor's, of one run."
+    "best floor (chance, the uniform mean, the linear network). Floors and controls stand last, "
+    "and are not ranked. Solved: every run reached the target on validation data; steps are those "
+    "until then. Time is the processor's, of one run."
 )
 
 
@@ -71,6 +72,7 @@ def _one(one: Comparison) -> Iterator[Block]:
             for learner in one.learners
             if learner.value is not None
         ),
+        controls=_controls([one]),
     )
     yield Figure(_curves(one))
 
@@ -109,13 +111,15 @@ def _by_depth(same: Sequence[Comparison]) -> Iterator[Block]:
     """Scores and training losses by depth, as tables and as a figure."""
     yield from _heading(same[0])
     yield from _verdicts(same)
-    names = list(dict.fromkeys(x.name for one in reversed(same) for x in one.learners))
+    learners = [x for one in reversed(same) for x in one.learners]
+    learners.sort(key=lambda x: not x.ranks)
+    names = list(dict.fromkeys(x.name for x in learners))
     found = [{x.name: x for x in one.learners} for one in same]
     columns = ("learner", *(str(one.depth) for one in same))
 
     def grid(title: str, text: Mapping[str, Any]) -> Grid:
         rows = [(Code(name), *text[name]) for name in names if any(t != "-" for t in text[name])]
-        return Grid(columns, tuple(rows), title)
+        return Grid(columns, tuple(rows), title, controls=_controls(same))
 
     yield Text((f"{_score_name(same[0]).capitalize()} by the number of layers.",))
     scores = {n: [_score(at[n], 2) if n in at else "-" for at in found] for n in names}
@@ -124,6 +128,10 @@ def _by_depth(same: Sequence[Comparison]) -> Iterator[Block]:
     losses = {n: [_told(at[n], "train_loss") if n in at else "-" for at in found] for n in names}
     yield Figure(_degradation(same))
     yield grid("Table: training loss", losses)
+
+
+def _controls(same: Sequence[Comparison]) -> tuple[str, ...]:
+    return tuple({x.name: None for one in same for x in one.learners if not x.ranks})
 
 
 def _remarks(same: Sequence[Comparison]) -> Iterator[Block]:

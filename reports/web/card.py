@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 
-from bakeoff.registry.metadata import Paper
+from bakeoff.registry.metadata import CONTROL, Paper
 from bakeoff.registry.variants import Variant
 from bakeoff.reports.cards import Card, Property
 from bakeoff.reports.checks import SYMBOLS
@@ -63,7 +63,8 @@ def _parts(card: Card) -> Iterator[str]:
 
 def _said(variant: Variant, origin: str) -> Iterator[str]:
     metadata = variant.metadata
-    yield f'<p class="lead">{html.escape(metadata.summary)}</p>'
+    told = f"{metadata.summary} {CONTROL}" if metadata.control else metadata.summary
+    yield f'<p class="lead">{html.escape(told)}</p>'
     yield (
         '<div class="formula" tabindex="0" role="group" aria-label="Formula">'
         f"{formula(metadata.formula)}</div>"

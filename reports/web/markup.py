@@ -71,7 +71,8 @@ def table(grid: Grid, anchor: str, caption: str, cards: Mapping[str, str]) -> st
     )
     of_rows = grid.row_facets or ({},) * len(grid.rows)
     rows = "".join(
-        _row(row, marks(own), cards) for row, own in zip(grid.rows, of_rows, strict=True)
+        _row(row, marks(own) + " data-control" * (row[0] in grid.controls), cards)
+        for row, own in zip(grid.rows, of_rows, strict=True)
     )
     classes = " long" if len(grid.rows) > _MOST_ROWS else ""
     classes += " signs" if grid.narrow else ""

@@ -22,7 +22,9 @@ const tables = (() => {
     rows.forEach((row, i) => { row.dataset.was ??= i; });
     const keys = new Map(rows.map((row) => [row, order === "none" ? Number(row.dataset.was) : key(row.cells[column])]));
     const sign = order === "descending" ? -1 : 1;
-    body.append(...rows.sort((a, b) => compare(keys.get(a), keys.get(b), sign)));
+    // Controls are not ranked: they stay last.
+    const last = (row) => "control" in row.dataset;
+    body.append(...rows.sort((a, b) => last(a) - last(b) || compare(keys.get(a), keys.get(b), sign)));
     for (const head of table.tHead.rows[0].cells)
       head.setAttribute("aria-sort", head.cellIndex === column ? order : "none");
   }

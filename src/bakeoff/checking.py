@@ -84,6 +84,7 @@ _LOOK = {
     "prime": "the last block, when it is not full",
     "single": ".squeeze() without a dimension, and divisions by N - 1",
     "extreme": "exp of large numbers (take the largest off first), and 0 / 0",
+    "branch_called": "each call of branch(...), and where its input or output is detached",
     "dtype_kept": "tensors made without dtype=, and the cast back to that of the input",
     "device_kept": "tensors made without device=",
     "not_mutated": "operations that end with _, and out=",

@@ -86,8 +86,11 @@ def pick(
     """
     catalog = discover() if catalog is None else catalog
     chosen = catalog.select(kind=kind, tags=tuple(tags))
-    if not chosen:
-        raise UsageError(f"no {kind} has all of these tags: {', '.join(tags)}; take fewer")
+    if all(variant.metadata.control for variant in chosen):
+        raise UsageError(
+            f"no {kind} has all of these tags: {', '.join(tags)}; take fewer (controls are never "
+            "taken)"
+        )
     given = {name: size for name, size in sizes.items() if size is not None}
     for name in given:
         if name not in SIZES:
@@ -125,7 +128,7 @@ def _measure(
         "results": results,
         "catalog": catalog,
         "progress": progress,
-        "variants": tuple(request.variants),
+        "variants": tuple(n for n, said in request.variants.items() if not said.control),
         "dtypes": axes["dtype"],
         "devices": axes["device"],
     }

@@ -155,5 +155,6 @@ def _control(
             weaknesses=(),
             use_when="",
             tags=(),
+            control=True,
         ),
     )

@@ -73,7 +73,8 @@ def _by_section(kind: str, chosen: Iterable[Variant]) -> dict[str, list[Variant]
 def _lines(variant: Variant, widest: int) -> Iterator[str]:
     """Name, title and forwards, the latter two broken within their columns."""
     room = WIDTH - widest - 2 * len(_GAP)
-    title = textwrap.wrap(variant.metadata.title, room - _FORWARDS)
+    mark = " (control)" if variant.metadata.control else ""
+    title = textwrap.wrap(variant.metadata.title + mark, room - _FORWARDS)
     forwards = textwrap.wrap(", ".join(variant.forwards), _FORWARDS)
     for name, left, right in zip_longest([variant.name], title, forwards, fillvalue=""):
         yield f"{name:<{widest}}{_GAP}{left:<{room - _FORWARDS}}{_GAP}{right}".rstrip()
@@ -90,6 +91,7 @@ def _entry(catalog: Catalog, variant: Variant) -> dict[str, Any]:
         "aliases": list(metadata.aliases),
         "section": metadata.section or None,
         "tags": list(metadata.tags),
+        "control": metadata.control,
         "forwards": list(variant.forwards),
         "options": dict(variant.options),
         "properties": dict(metadata.properties),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakeoff.cli.options import plugin_option, show_problems
+from bakeoff.registry.metadata import CONTROL
 from bakeoff.wording import forward_told, identity_told, said, shapes, tensors
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def _card(catalog: Catalog, variant: Variant) -> Iterator[str]:
     yield heading
     yield "=" * len(heading)
     yield from _paragraph(metadata.summary)
+    if metadata.control:
+        yield from _paragraph(CONTROL)
     yield from _section("Formula", [metadata.formula])
     yield from _section("Strengths", metadata.strengths, "+ ")
     yield from _section("Weaknesses", metadata.weaknesses, "- ")
