@@ -166,7 +166,7 @@ class Oracle:
             moments.add("exact", exact, exact)
             moments.add("own", (own[name].double() - exact).where(fits, 0.0) * scale, exact)
             moments.add("moved", (moved[name] - exact).where(fits, 0.0), exact)
-            moments.add("rounded", exact * unit_roundoff(self.dtype), exact)
+            moments.add("rounded", _rounding(exact, self.dtype), exact)
         self.draws.append(_Draw(seed, arguments, oracle, judged))
 
     def reference_loss(self) -> ReferenceLoss:
@@ -282,6 +282,12 @@ class Oracle:
         own = abs(self._slope(name, moments, "own")) if self._loss(name).is_tolerable else 0.0
         chance = self.budget(name) / (moments.rms("exact") * math.sqrt(max(1, moments.rows)))
         return 2 * unit_roundoff(self.dtype) + 2 * own + SLOPE_ERRORS * chance
+
+
+def _rounding(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What rounding to nearest costs at most; below the least normal number that is no share."""
+    least = exact.abs().clamp(min=torch.finfo(dtype).tiny).where(exact != 0, 0.0)
+    return least * unit_roundoff(dtype)
 
 
 def _amplitude(arguments: Arguments) -> float:
