@@ -118,6 +118,7 @@ def environment_of(place: Place) -> list[tuple[str, str]]:
         "bakeoff": "bakeoff",
         "malloc": "malloc",
         "preload": "preload",
+        "kernels": "kernels",
     }
     found = [(name, place.description.get(key)) for name, key in shown.items()]
     pairs = [(name, str(value)) for name, value in found if value not in (None, "", {})]

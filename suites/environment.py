@@ -29,6 +29,9 @@ MALLOCS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+#: What makes torch and oneDNN use the kernels of an older CPU.
+KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+
 
 @cache
 def environment(device: str = "cpu", malloc: str = "system") -> dict[str, Any]:
@@ -40,7 +43,9 @@ def environment(device: str = "cpu", malloc: str = "system") -> dict[str, Any]:
     """
     import torch
 
+    kernels = {name: os.environ[name] for name in KERNELS if name in os.environ}
     return {
+        **({"kernels": kernels} if kernels else {}),
         "bakeoff": version("bakeoff"),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),

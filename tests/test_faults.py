@@ -17,6 +17,7 @@ from bakeoff.blaming import causes_of
 from bakeoff.checking import jobs_of
 from bakeoff.reports.certificate import Certificate, Check
 from bakeoff.reports.rows import Row
+from bakeoff.suites.environment import KERNELS, environment
 from bakeoff.suites.faults import trials
 from bakeoff.suites.faults.fault import Answer, Fault, State, diagnose
 from bakeoff.suites.faults.known import FAULTS, devices_here
@@ -162,6 +163,20 @@ def test_nan_is_wrong_and_what_fails_is_undetermined() -> None:
         State.UNDETERMINED,
         "AttributeError: no such operation",
     )
+
+
+def test_a_workaround_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured without a fault is not taken for what this machine does."""
+    for name in KERNELS:
+        monkeypatch.delenv(name, raising=False)
+    plain = environment.__wrapped__()
+    for fault in FAULTS:
+        assert fault.environment.keys() <= set(KERNELS)
+        with monkeypatch.context() as patch:
+            for name, value in fault.environment.items():
+                patch.setenv(name, value)
+            told = {"kernels": fault.environment} if fault.environment else {}
+            assert environment.__wrapped__() == {**plain, **told}
 
 
 # Who is at fault
