@@ -51,7 +51,7 @@ def _print_for_ever() -> None:
 def _overflow_the_stack() -> None:
     sys.setrecursionlimit(10**9)
     value: list[Any] = []
-    for _ in range(10**6):
+    for _ in range(10**5):
         value = [value]
     repr(value)
 
