@@ -182,7 +182,8 @@ def _import_built_in() -> None:
 
     So with what a suite imports late, which would take each child a third of a second.
     """
-    importlib.import_module("scipy.optimize")
+    for name in ("scipy.optimize", "scipy.integrate"):
+        importlib.import_module(name)
     for name in BUILT_IN:
         package = importlib.import_module(name)
         for info in pkgutil.walk_packages(package.__path__, f"{name}."):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from scipy import stats
+from scipy import special
 
 from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.errors import UsageError, typed
@@ -88,7 +88,7 @@ def evidence(criterion: Criterion, samples: Sequence[float], level: float) -> Ev
     n = len(values)
     mean = math.fsum(values) / n
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1) / n)
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
     back: Callable[[float], float] = _exp if criterion.log else float
     return Evidence(criterion, back(mean), back(mean - reach), back(mean + reach), n)
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import integrate
 
 from bakeoff.registry.errors import BakeoffError, UnsupportedError, typed
 from bakeoff.registry.module import module
@@ -144,6 +143,8 @@ def moments(curve: Curve, variance: float = 1.0) -> Moments:
         >>> round(found.second, 9), round(found.slope, 9)
         (0.5, 0.5)
     """
+    from scipy import integrate  # takes a third of a second to import
+
     if not variance > 0 or not math.isfinite(variance):
         raise BakeoffError(f"variance: got {variance!r}, expected a positive number")
     root = math.sqrt(variance)

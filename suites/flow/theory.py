@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize
 
 from bakeoff.registry.errors import UnsupportedError
 from bakeoff.suites.flow.quadrature import Curve, moments
@@ -75,6 +74,7 @@ def fixed_point(curve: Curve, weight: float, bias: float, start: float = 1.0) ->
         >>> fixed_point(curve_of(torch.relu), 1.9, 0.0), fixed_point(curve_of(torch.relu), 2.1, 0.0)
         (0.0, inf)
     """
+    from scipy import optimize  # takes a third of a second to import
 
     def drift(log_variance: float) -> float:
         variance = math.exp(log_variance)
@@ -151,6 +151,8 @@ def _stable(point: Critical) -> bool:
 
 def _root(curve: Curve, grid: list[Critical], of: Callable[[Critical], float]) -> Critical | None:
     """The last point at which ``of`` changes its sign, found between two of the grid."""
+    from scipy import optimize  # takes a third of a second to import
+
     for before, after in reversed(list(itertools.pairwise(grid))):
         if of(before) * of(after) < 0:
             log_variance = optimize.brentq(
