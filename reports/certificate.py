@@ -66,14 +66,40 @@ class Guide:
     Args:
         expected: By name of a check what must hold.
         look: By name of a check where such a fault usually is.
+        raised: Likewise where the check raised an exception.
+        words: What torch says of a fault that has no exception of its own; likewise.
+        order: Names of checks, those first whose failure makes others fail.
         sources: By forward the file and the line of its function.
+        recurrence: Likewise of the recurrence; empty where there is none.
         causes: By what is judged the fault of torch that makes it wrong.
     """
 
     expected: Mapping[str, str]
     look: Mapping[str, str]
+    raised: Mapping[str, str]
+    words: Mapping[str, str]
+    order: Sequence[str]
     sources: Mapping[str, str]
+    recurrence: str = ""
     causes: Mapping[Judged, Cause] = field(default_factory=dict)
+
+    def advice(self, row: Row) -> str:
+        """Where to look for the fault of a row that is not ok."""
+        for words, where_to in self.words.items() if row.status == "failed" else ():
+            if words in row.reason:
+                return where_to
+        return (self.look if row.status == "wrong" else self.raised).get(row.metric, "")
+
+    def source(self, row: Row) -> str:
+        """The line of what was checked: the forward, or the recurrence beside it."""
+        if plain(row.axes["extra"] or "{}").get("check") == "recurrence":
+            return self.recurrence
+        return self.sources.get(str(row.axes["forward"]), "")
+
+    def place(self, check: Check) -> int:
+        """Sorts checks: causes before what they bring about, then as they were made."""
+        known = check.name in self.order
+        return self.order.index(check.name) if known else len(self.order)
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class ForwardCertificate:
         verdict: ``right``, ``wrong``, ``failed``, ``undetermined``, ``unverified`` or ``not
             measured``.
         reason: Why, where it is not ``right``.
-        checks: All of them, in the order in which they were made.
+        checks: All of them: causes first, the others in the order in which they were made.
     """
 
     name: str
@@ -176,13 +202,15 @@ def certificate_of(
     verdicts = {v.label.rpartition(":")[2]: v for v in verdicts_of(own)}
     forwards = []
     for name, verdict in verdicts.items():
-        checks = _checks([row for row in own if row.axes["forward"] == name], guide, name)
+        checks = _checks([row for row in own if row.axes["forward"] == name], guide)
         failed = [check for check in checks if not check.passed]
         worst = max(failed, key=lambda check: Status.of(check.status).severity, default=None)
         said = verdict.verdict
         if worst:  # other suites judge too: counts of a cost that was declared
             said = worst.status if worst.status in _BAD else "failed"
-        reason = f"{worst.name}: {worst.got}" if worst else verdict.reason
+        # The first is the likeliest cause of the others, whichever is the worst.
+        first = min(failed, key=lambda c: c.status == Status.UNDETERMINED, default=None)
+        reason = f"{first.name}: {first.got}" if first else verdict.reason
         forwards.append(ForwardCertificate(name, said, reason, tuple(checks)))
     kind = str(own[0].axes["kind"]) if own else ""
     return Certificate(variant, kind, origin, tuple(forwards), seconds)
@@ -274,16 +302,16 @@ def _blame(cause: Cause | None) -> Iterator[tuple[str, ...]]:
         yield "report: ", cause.report or "none that we know of"
 
 
-def _checks(rows: Sequence[Row], guide: Guide, forward: str) -> list[Check]:
+def _checks(rows: Sequence[Row], guide: Guide) -> list[Check]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric in (*SIZES, METRIC) and not row.failed:
             continue  # told, not judged
         groups.setdefault(_name(row), []).append(row)
-    return [_check(name, group, guide, forward) for name, group in groups.items()]
+    return sorted((_check(name, group, guide) for name, group in groups.items()), key=guide.place)
 
 
-def _check(name: str, rows: Sequence[Row], guide: Guide, forward: str) -> Check:
+def _check(name: str, rows: Sequence[Row], guide: Guide) -> Check:
     worst = max(rows, key=attrgetter("severity"))
     values = [row.value for row in rows if row.value is not None]
     made = sum(row.status != "unsupported" for row in rows)
@@ -294,7 +322,7 @@ def _check(name: str, rows: Sequence[Row], guide: Guide, forward: str) -> Check:
     if worst.status == "unsupported":
         return Check(name, worst.status, 0, None, worst.reason)
     metric = worst.metric
-    look = "; ".join(filter(None, (guide.sources.get(forward, ""), guide.look.get(metric, ""))))
+    look = "; ".join(filter(None, (guide.source(worst), guide.advice(worst))))
     expected = guide.expected.get("property" if metric.startswith("property_") else metric, "")
     causes = {guide.causes.get(judged(row)) for row in rows if row.failed}
     cause = causes.pop() if len(causes) == 1 else None

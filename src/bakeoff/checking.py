@@ -6,7 +6,7 @@ import inspect
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from bakeoff.suites.selection import DEFAULT_TIMEOUT
 from bakeoff.suites.spec import Job
 from bakeoff.suites.supervisor import Limits
 
-__all__ = ["check", "checks_of", "guide_to", "jobs_of", "named", "problems_of"]
+__all__ = ["CAUSES", "check", "checks_of", "guide_to", "jobs_of", "named", "problems_of"]
 
 #: Suites that judge; of ``scaling`` the counts, which need no clock.
 SUITES = ("accuracy", "gradient", "scaling")
@@ -95,10 +95,53 @@ _LOOK = {
     "arguments_matter": "the argument is not used; use it, or declare it in metadata.unused",
     "grad_error_ratio": "the backward of this input: factors, and what is detached",
     "gradcheck": "the backward of this input, and what is detached",
+    "recurrence_state": "what is handed on: all of it, and copied before it is changed",
     "flops_declared": "Forward(flops=...)",
     "flops_exponent": "Forward(complexity=...)",
     "bytes_exponent": "Forward(memory=...)",
 }
+#: Checks of which an exception shows what they look for: the advice holds for it, too.
+_RAISED = (
+    "mask_shapes",
+    "value_size",
+    "non_contiguous",
+    "prime",
+    "single",
+    "device_kept",
+    "not_mutated",
+    "leading_sizes",
+)
+_IN_PLACE = (
+    "operations in place (+=, names that end with _, out=): autograd needs what they overwrite; "
+    "work on a copy"
+)
+#: torch raises a RuntimeError for nearly everything, and tells by its words what it is.
+_WORDS = {"in-place operation": _IN_PLACE, "inplace operation": _IN_PLACE}
+#: From causes to symptoms: what changes its surroundings, its inputs or itself makes any other
+#: check fail, and what has another dtype or graph than it should makes numbers wrong. What is not
+#: named here stands after these, as it was made.
+CAUSES = (
+    "global_state_kept",
+    "not_mutated",
+    "deterministic",
+    "dtype_kept",
+    "device_kept",
+    "branch_called",
+    "with_a_graph",
+    "batch_independent",
+    "leading_sizes",
+    "arguments_matter",
+    "options_obeyed",
+    "scale_given",
+    "value_size",
+    "no_future_leak",
+    "mask_obeyed",
+    "mask_shapes",
+    "no_key",
+    "single",
+    "prime",
+    "non_contiguous",
+)
 
 
 def check(
@@ -233,12 +276,21 @@ def _is_of(origin: str, file: Path) -> bool:
 
 def guide_to(variant: Variant) -> Guide:
     """What the checks mean, and where the forwards are."""
-    return Guide(_EXPECTED, _LOOK, {name: _place(variant, name) for name in variant.forwards})
+    recurrence = getattr(variant, "recurrence", None)
+    return Guide(
+        expected=_EXPECTED,
+        look=_LOOK,
+        raised={name: _LOOK[name] for name in _RAISED},
+        words=_WORDS,
+        order=CAUSES,
+        sources={name: _place(variant.forward(name).fn) for name in variant.forwards},
+        recurrence=_place(recurrence) if recurrence else "",
+    )
 
 
-def _place(variant: Variant, name: str) -> str:
-    """The file and the line of a forward, shown relative to the working directory."""
-    fn = inspect.unwrap(variant.forward(name).fn)
+def _place(fn: Callable[..., Any]) -> str:
+    """The file and the line of a function, shown relative to the working directory."""
+    fn = inspect.unwrap(fn)
     try:
         file, line = inspect.getsourcefile(fn), inspect.getsourcelines(fn)[1]
     except (TypeError, OSError):

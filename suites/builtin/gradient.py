@@ -15,6 +15,7 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.derivatives import compiled_anew, worst_difference
 from bakeoff.suites.errors import Errors
 from bakeoff.suites.flow import cells as flow
 from bakeoff.suites.flow.metrics import METRICS as FLOW_METRICS
@@ -132,12 +133,15 @@ def _gradcheck(variant: Variant, cell: Cell) -> Verdict:
     def call(*tensors: torch.Tensor) -> torch.Tensor:
         return arguments.replacing(dict(zip(leaves, tensors, strict=True))).call(fn)
 
-    try:
-        torch.autograd.gradcheck(call, tuple(leaves.values()))
-    except GradcheckError as error:
-        if declared:
-            return Verdict(Status.WRONG, reason=brief(error))
-        return Verdict(Status.OK, reason=f"not the derivative, as declared: {brief(error)}")
+    with compiled_anew():
+        try:
+            torch.autograd.gradcheck(call, tuple(leaves.values()))
+        except GradcheckError as error:
+            # torch tells inputs by their number; what differs in other ways has its words alone.
+            reason = worst_difference(call, leaves) or brief(error)
+            if declared:
+                return Verdict(Status.WRONG, reason=reason)
+            return Verdict(Status.OK, reason=f"not the derivative, as declared: {reason}")
     return right_if(declared, "declared not differentiable, but it is the derivative")
 
 
