@@ -12,9 +12,8 @@ from typing import Any
 from bakeoff.registry.errors import UsageError
 from bakeoff.suites.environment import digest_of
 from bakeoff.suites.identity import Identified
-from bakeoff.suites.records import Cell, Record, Status
+from bakeoff.suites.records import TIMED_OUTPUT, Cell, Record, Status
 from bakeoff.suites.store import Results, Store
-from bakeoff.suites.timed_outputs import METRIC
 
 __all__ = ["FAULT", "HARNESS", "KEY", "results_of"]
 
@@ -77,7 +76,7 @@ def _cell(path: Path, benchmark: Mapping[str, Any]) -> Cell:
 
 def _records(cell: Cell, benchmark: Mapping[str, Any]) -> list[Record]:
     if fault := benchmark["extra_info"].get(FAULT):
-        return [Record(cell, METRIC, status=Status.WRONG, reason=str(fault))]
+        return [Record(cell, TIMED_OUTPUT, status=Status.WRONG, reason=str(fault))]
     stats = benchmark["stats"]
     median, n = float(stats["median"]), int(stats["rounds"])
     half = NOTCH * float(stats["iqr"]) / math.sqrt(n)

@@ -7,6 +7,7 @@ import time
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Cell
 from bakeoff.suites.tensors import Arguments, arguments_for
 
-__all__ = ["SIGNS_SEED", "Call"]
+__all__ = ["SIGNS_SEED", "Call", "compiled"]
 
 #: Of the gradient that reaches an output.
 SIGNS_SEED = 0
@@ -104,10 +105,7 @@ class Call:
         """Compile, and time it: with nothing from an earlier compilation on the disk."""
         from torch._dynamo.utils import counters  # takes a second to import
 
-        # Compiled code is kept for each code object, up to a limit; cells must not share one.
-        code, closure = self.output.__code__.replace(), self.output.__closure__
-        own = types.FunctionType(code, self.output.__globals__, closure=closure)
-        self.output = torch.compile(own)
+        self.output = compiled(self.output)
         with torch._inductor.config.patch(force_disable_caches=True):
             counters.clear()
             started = time.perf_counter()
@@ -153,6 +151,18 @@ class Call:
         """The gradients of ``output`` with respect to every leaf."""
         leaves = list(self.arguments.leaves().values())
         return torch.autograd.grad(output, leaves, self.signs, allow_unused=True)
+
+
+def compiled(output: Callable[[], torch.Tensor], **options: Any) -> Callable[[], torch.Tensor]:
+    """``output``, compiled with these options of torch.compile, sharing nothing with others.
+
+    What was compiled is kept for each code object, up to a limit; cells must not share one.
+    """
+    assert isinstance(output, types.FunctionType)
+    own = types.FunctionType(
+        output.__code__.replace(), output.__globals__, closure=output.__closure__
+    )
+    return torch.compile(own, **options)
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,21 +14,19 @@ from bakeoff.registry.shapes import Shape
 from bakeoff.suites.budget import gradients_of, output_of
 from bakeoff.suites.calls import SIGNS_SEED, Call
 from bakeoff.suites.counting import will_not_fit
+from bakeoff.suites.errors import LIMIT
 from bakeoff.suites.fresh_values import FreshValues
-from bakeoff.suites.records import Cell, Record, Status
+from bakeoff.suites.records import TIMED_OUTPUT, Cell, Record, Status
 from bakeoff.suites.tensors import dtype_of, unit_roundoff, why_not
 
-__all__ = ["METRIC", "TimedOutputs"]
+__all__ = ["TimedOutputs"]
 
-#: Of the record that says whether timed outputs are right.
-METRIC = "timed_output"
-
-#: What is further off than so many budgets is off: how exact a forward is, is not judged here.
+#: What is further off than so many budgets is off: how exact a forward is, is judged elsewhere.
 FAR = 8.0
-#: The share of elements that may be off: of any error of one budget (RMS) at most 1 element in
-#: FAR² is, by Chebyshev's inequality, whatever its distribution; a choice that jumps at a near tie
-#: moves few rows.
-MOST_OFF = 1 / FAR**2
+#: The share of elements that may be off. Of an error that passes (RMS, LIMIT budgets) no more are,
+#: by Chebyshev's inequality, whatever its distribution; and a choice that jumps at a near tie moves
+#: few rows. Values that changed behind a forward's back move more than that.
+MOST_OFF = (LIMIT / FAR) ** 2
 #: The most elements, of the scores or of x, up to which the reference is run in float64.
 AFFORDABLE = 2**22
 
@@ -183,7 +181,7 @@ class TimedOutputs:
         """How far it was off, or why it is wrong."""
         watched = self._watched[name]
         status = Status.WRONG if watched.fault else Status.OK
-        return Record(cell, METRIC, watched.worst, status=status, reason=watched.fault)
+        return Record(cell, TIMED_OUTPUT, watched.worst, status=status, reason=watched.fault)
 
 
 def _is_plain(output: object) -> bool:
