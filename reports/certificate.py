@@ -59,6 +59,10 @@ class Cause:
     report: str = ""
 
 
+#: The check whose number is a ratio of times, and from which on it is told.
+TIMED, SLOW = "time_of_reference", 10.0
+
+
 @dataclass(frozen=True)
 class Guide:
     """What a reader needs beside the rows.
@@ -259,7 +263,7 @@ def _made(forward: ForwardCertificate) -> int:
 
 
 def _remarks(certificate: Certificate) -> Iterator[Block]:
-    """What a verdict that is neither right nor wrong means."""
+    """What a verdict that is neither right nor wrong means, and what is told of a right one."""
     told: list[tuple[str, ...]] = []
     for forward in certificate.forwards:
         if forward.verdict == "unverified":
@@ -280,6 +284,10 @@ def _remarks(certificate: Certificate) -> Iterator[Block]:
                 (Code(forward.name), " is not measured: it runs nothing of this here: ",
                  Code(forward.reason), ".")
             )  # fmt: skip
+        for check in forward.checks:
+            if check.name == TIMED and check.value is not None and check.value > SLOW:
+                times = f"{number(check.value)} times as long as the reference {check.got}."
+                told.append((Code(forward.name), f" takes {times}"))
     if told:
         yield Items(tuple(told))
 

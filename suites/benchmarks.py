@@ -12,13 +12,15 @@ from typing import Any
 from bakeoff.registry.errors import UsageError
 from bakeoff.suites.environment import digest_of
 from bakeoff.suites.identity import Identified
-from bakeoff.suites.records import Cell, Record
+from bakeoff.suites.records import TIMED_OUTPUT, Cell, Record, Status
 from bakeoff.suites.store import Results, Store
 
-__all__ = ["HARNESS", "KEY", "results_of"]
+__all__ = ["FAULT", "HARNESS", "KEY", "results_of"]
 
 #: Where a benchmark's ``extra_info`` holds its cell, and the file its environment.
 KEY = "bakeoff"
+#: Where it holds what was wrong with a timed output.
+FAULT = "bakeoff_fault"
 #: What tells these times from those of a race: each is measured alone, one after the other.
 HARNESS = {"harness": "pytest-benchmark"}
 #: Half the width of a median's interval, in interquartile ranges over √n (McGill, Tukey and
@@ -73,6 +75,8 @@ def _cell(path: Path, benchmark: Mapping[str, Any]) -> Cell:
 
 
 def _records(cell: Cell, benchmark: Mapping[str, Any]) -> list[Record]:
+    if fault := benchmark["extra_info"].get(FAULT):
+        return [Record(cell, TIMED_OUTPUT, status=Status.WRONG, reason=str(fault))]
     stats = benchmark["stats"]
     median, n = float(stats["median"]), int(stats["rounds"])
     half = NOTCH * float(stats["iqr"]) / math.sqrt(n)

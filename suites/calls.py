@@ -7,6 +7,7 @@ import time
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -16,7 +17,10 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.records import Cell
 from bakeoff.suites.tensors import Arguments, arguments_for
 
-__all__ = ["Call"]
+__all__ = ["SIGNS_SEED", "Call", "compiled"]
+
+#: Of the gradient that reaches an output.
+SIGNS_SEED = 0
 
 
 @dataclass
@@ -24,18 +28,20 @@ class Call:
     """One cell, ready to run.
 
     Args:
+        variant: The variant.
+        cell: Which forward of it runs, and on what.
         arguments: The tensors; leaves where a gradient is taken.
         output: Computes the output from them.
-        direction: forward, backward or training.
         signs: The gradient that reaches the output, made once so that it costs nothing later.
         compile_seconds: How long torch.compile took, where the mode is compiled.
         graph_breaks: How often it gave up and went on in Python.
         output_bytes: Size of the output.
     """
 
+    variant: Variant
+    cell: Cell
     arguments: Arguments
     output: Callable[[], torch.Tensor]
-    direction: str
     signs: torch.Tensor | None = None
     compile_seconds: float | None = None
     graph_breaks: int = 0
@@ -65,14 +71,21 @@ class Call:
         fitting = {n: t for n, t in (shared or {}).items() if t.shape == own[n].shape}
         arguments = arguments.replacing(fitting)
 
-        def output() -> torch.Tensor:
-            return arguments.call(fn)
+        bound = arguments.bind(fn)
 
-        call = cls(arguments, output, case.direction)
+        def output() -> torch.Tensor:
+            return bound()
+
+        call = cls(variant, cell, arguments, output)
         call._run_guarded(cell.label)
         if case.mode == "compiled":
             call._compile()
         return call
+
+    @property
+    def direction(self) -> str:
+        """Forward, backward or training."""
+        return self.cell.case.direction
 
     @property
     def least_bytes(self) -> float:
@@ -92,10 +105,7 @@ class Call:
         """Compile, and time it: with nothing from an earlier compilation on the disk."""
         from torch._dynamo.utils import counters  # takes a second to import
 
-        # Compiled code is kept for each code object, up to a limit; cells must not share one.
-        code, closure = self.output.__code__.replace(), self.output.__closure__
-        own = types.FunctionType(code, self.output.__globals__, closure=closure)
-        self.output = torch.compile(own)
+        self.output = compiled(self.output)
         with torch._inductor.config.patch(force_disable_caches=True):
             counters.clear()
             started = time.perf_counter()
@@ -116,7 +126,7 @@ class Call:
         output = self.forward()
         self.output_bytes = float(output.numel() * output.element_size())
         if self.direction != "forward":
-            self.signs = _ones(output.shape, output.dtype, output.device)
+            self.signs = _signs(output.shape, output.dtype, output.device)
             self.training()
 
     def forward(self) -> torch.Tensor:
@@ -143,7 +153,25 @@ class Call:
         return torch.autograd.grad(output, leaves, self.signs, allow_unused=True)
 
 
+def compiled(output: Callable[[], torch.Tensor], **options: Any) -> Callable[[], torch.Tensor]:
+    """``output``, compiled with these options of torch.compile, sharing nothing with others.
+
+    What was compiled is kept for each code object, up to a limit; cells must not share one.
+    """
+    assert isinstance(output, types.FunctionType)
+    own = types.FunctionType(
+        output.__code__.replace(), output.__globals__, closure=output.__closure__
+    )
+    return torch.compile(own, **options)
+
+
 @functools.lru_cache(maxsize=4)
-def _ones(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """One for all calls of a shape: where it lies in memory changes times, as with the data."""
-    return torch.ones(shape, dtype=dtype, device=device)
+def _signs(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """One for all calls of a shape: where it lies in memory changes times, as with the data.
+
+    Of ±1, as :func:`bakeoff.suites.budget.gradients_of` draws them for :data:`SIGNS_SEED`: the
+    gradient of a plain sum is zero for what is normalised, and says nothing.
+    """
+    generator = torch.Generator().manual_seed(SIGNS_SEED)
+    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    return signs.to(dtype=dtype, device=device)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Clock", "Sample", "clock_for"]
+__all__ = ["Clock", "Look", "Sample", "clock_for"]
 
 #: A CPU sample lasts at least this long, so that the clock's own cost (some 0.1 µs) is small;
 #: a GPU sample so long that the resolution of its events (0.5 µs) is.
 LEAST_SAMPLE = {"cpu": 100e-6, "cuda": 1e-3}
 #: Bytes that push everything else out of the caches, where their size is not known.
 FLUSH_BYTES = 256 * 2**20
+#: Is handed what the last timed call returned, as soon as the clock has stopped.
+Look = Callable[[object], None]
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -50,14 +52,17 @@ class Clock:
         """Whether caches are emptied before each call."""
         return self._flush is not None
 
-    def sample(self, call: Callable[[], object], repeats: int) -> Sample:
-        """Time ``repeats`` calls in a row."""
+    def sample(
+        self, call: Callable[[], object], repeats: int, look: Look = lambda output: None
+    ) -> Sample:
+        """Time ``repeats`` calls in a row, and look at what the last of them returned."""
         if self._flush is not None:
             self._flush.add_(1.0)
         started = time.perf_counter_ns()
-        for _ in range(repeats):
-            call()
-        return Sample(max(1, time.perf_counter_ns() - started) / repeats * 1e-9)
+        output = _last_of(call, repeats)
+        elapsed = time.perf_counter_ns() - started
+        look(output)
+        return Sample(max(1, elapsed) / repeats * 1e-9)
 
 
 class CudaClock(Clock):
@@ -75,10 +80,16 @@ class CudaClock(Clock):
         held = getattr(properties, "L2_cache_size", 0) or FLUSH_BYTES // 4
         self._flush = torch.empty(4 * held // 4, device=self.device) if cold else None
 
-    def sample(self, call: Callable[[], object], repeats: int) -> Sample:
-        """Time ``repeats`` calls: in a row, or each after a flush."""
+    def sample(
+        self, call: Callable[[], object], repeats: int, look: Look = lambda output: None
+    ) -> Sample:
+        """Time ``repeats`` calls: in a row, or each after a flush.
+
+        The look comes before anything is waited for: in the stream that was timed, so that what
+        another stream has not computed yet is not there to be seen.
+        """
         groups = [repeats] if self._flush is None else [1] * repeats
-        launching, events = 0.0, []
+        launching, events, output = 0.0, [], None
         torch.cuda.synchronize(self.device)
         for count in groups:
             if self._flush is not None:
@@ -86,14 +97,21 @@ class CudaClock(Clock):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start.record()
             began = time.perf_counter()
-            for _ in range(count):
-                call()
+            output = _last_of(call, count)
             launching += time.perf_counter() - began
             end.record()
             events.append((start, end))
+        look(output)
         torch.cuda.synchronize(self.device)
         seconds = sum(start.elapsed_time(end) for start, end in events) * 1e-3
         return Sample(seconds / repeats, min(1.0, launching / max(seconds, 1e-9)))
+
+
+def _last_of(call: Callable[[], object], count: int) -> object:
+    """What the last of so many calls returns; the others' outputs are free for the next."""
+    for _ in range(count - 1):
+        call()
+    return call()
 
 
 def clock_for(device: str, cold: bool) -> Clock:

@@ -16,6 +16,7 @@ from bakeoff.suites.records import Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import TWIN, baseline_for, options_of, prepared
 from bakeoff.suites.spec import Job
 from bakeoff.suites.statistics import floor_of, median, median_ratio
+from bakeoff.suites.timed_outputs import TimedOutputs
 
 __all__ = ["at_length", "lengths_of", "raced"]
 
@@ -77,7 +78,8 @@ def raced(job: Job, cells: Sequence[Cell]) -> Iterator[Record]:
             continue
         yield _exponent(cell, rival)
         if cell.label != job.settings["baseline"]:
-            yield _crossover(job, cell, rival)
+            crossover = _crossover(job, cell, rival)
+            yield rival.failed or crossover  # a race that narrowed it down may have failed
 
 
 def _too_long(rival: _Rival, n: int, budget: float) -> str:
@@ -109,27 +111,45 @@ def _race(
         return {}
     label = job.settings["baseline"]
     names = {cell: cell.label + options_of(cell) for cell in calls}
-    laps = {names[cell]: call.timed for cell, call in calls.items()}
+    running = {names[cell]: call for cell, call in calls.items()}
     first = next(iter(calls))
     at = replace(first, case=at_length(first.case, n))
     for name in (label, TWIN):
         baseline = baseline_for(job.catalog, at, label, calls.values())
         if isinstance(baseline, Call):
-            laps[name] = baseline.timed
+            running[name] = baseline
     of = {name: cell for cell, name in names.items()}
+
+    def announce(name: str) -> None:
+        job.announce(of.get(name, first))
+
+    outputs = TimedOutputs(running, announce)
     race = Race(
-        laps,
-        label if label in laps else next(iter(laps)),
+        {name: call.timed for name, call in running.items()},
+        label if label in running else next(iter(running)),
         steady=(TWIN,),
         budget=job.settings["budget"] * share,
         precision=job.settings["precision"],
         clock=clock_for(first.case.device, cold=False),
         seed=first.case.seed,
-        announce=lambda name: job.announce(of.get(name, first)),
+        announce=announce,
+        renew=outputs.renew,
+        look=outputs.look,
     )
     race.run()
-    floor = floor_of(median_ratio(*race.paired(TWIN))) if TWIN in laps else None
-    return {cell: _point(race, names[cell], floor) for cell in calls}
+    outputs.finish()
+    floor = floor_of(median_ratio(*race.paired(TWIN))) if TWIN in running else None
+    if outputs.fault(label):
+        floor = None
+    points: dict[Cell, tuple[float, str]] = {}
+    for cell in calls:
+        record = outputs.record(names[cell], cell)
+        if record.status == Status.OK:
+            points[cell] = _point(race, names[cell], floor)
+        else:
+            rivals[cell].stopped = f"N = {n}: {record.reason}"
+            rivals[cell].failed = replace(record, reason=rivals[cell].stopped)
+    return points
 
 
 def _point(race: Race, name: str, floor: float | None) -> tuple[float, str]:

@@ -25,10 +25,13 @@ from bakeoff.suites.agreements import (
 )
 from bakeoff.suites.branches import branch_called
 from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.compilation import same_when_compiled
 from bakeoff.suites.elsewhere import ELSEWHERE, MixedDevicesError, on_another_device
 from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
 from bakeoff.suites.records import Status
+from bakeoff.suites.repeated_calls import computed_at_return, fresh_values, many_calls, outputs_kept
 from bakeoff.suites.sensitivity import arguments_matter
+from bakeoff.suites.slowness import time_of_reference
 from bakeoff.suites.tensors import Arguments, dtype_of
 from bakeoff.suites.verdicts import (
     Check,
@@ -272,6 +275,12 @@ _COMMON: tuple[Check, ...] = (
     global_state_kept,
     batch_independent,
     arguments_matter,
+    fresh_values,
+    outputs_kept,
+    many_calls,
+    computed_at_return,
+    same_when_compiled,
+    time_of_reference,
 )
 #: The probes of each kind.
 PROBES: Mapping[str, tuple[Check, ...]] = {

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from bakeoff.suites.statistics import rounds_for
 __all__ = ["Lap", "Race"]
 
 #: Makes the function that is timed, to be called so many times in a row, before each sample and
-#: out of the clock's sight.
+#: out of the clock's sight; what the last of these calls returns may be looked at.
 Lap = Callable[[int], Callable[[], object]]
 
 PILOT_ROUNDS = 7
@@ -47,6 +48,9 @@ class Race:
         clock: Times a sample.
         seed: Of the order within rounds.
         announce: Called with the name of what runs next, before each sample.
+        renew: Called with that name after priming, to give its inputs new values.
+        look: Called with that name and what its last timed call returned, as soon as the clock
+            has stopped.
     """
 
     laps: Mapping[str, Lap]
@@ -57,6 +61,8 @@ class Race:
     clock: Clock = field(default_factory=Clock)
     seed: int = 0
     announce: Callable[[str], None] = lambda name: None
+    renew: Callable[[str], None] = lambda name: None
+    look: Callable[[str, object], None] = lambda name, output: None
     times: dict[str, dict[int, float]] = field(default_factory=dict)
     launching: dict[str, list[float]] = field(default_factory=dict)
     primed: set[str] = field(default_factory=set)
@@ -143,9 +149,9 @@ class Race:
     def _sample(self, name: str, repeats: int) -> float:
         """Seconds of one call, over ``repeats`` calls in a row."""
         self.announce(name)
-        call = self.laps[name](repeats + (name in self.primed))
         if name in self.primed:
-            call()
-        sample = self.clock.sample(call, repeats)
+            self.laps[name](1)()
+        self.renew(name)
+        sample = self.clock.sample(self.laps[name](repeats), repeats, partial(self.look, name))
         self.launching[name].append(sample.launching)
         return sample.seconds

@@ -10,7 +10,7 @@ from typing import Any
 
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 
-__all__ = ["AXES", "CELL_METRIC", "Cell", "Record", "Status", "whole_cell"]
+__all__ = ["AXES", "CELL_METRIC", "TIMED_OUTPUT", "Cell", "Record", "Status", "whole_cell"]
 
 
 class Status(StrEnum):
@@ -52,6 +52,9 @@ _FAILURES = (Status.WRONG, Status.FAILED, Status.CRASHED, Status.OOM, Status.TIM
 
 #: The metric of a record that speaks of the whole cell: why there is no other.
 CELL_METRIC = "cell"
+
+#: The metric of a record that says whether what was timed is right.
+TIMED_OUTPUT = "timed_output"
 
 #: The columns that tell cells apart, in the order in which tables show them.
 AXES = (

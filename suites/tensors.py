@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,19 @@ class Arguments:
         branch: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The output of ``fn``; a connection gets ``branch`` in place of :meth:`branch_of`."""
+        return self.bind(fn, branch)()
+
+    def bind(
+        self,
+        fn: Callable[..., torch.Tensor],
+        branch: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Callable[[], torch.Tensor]:
+        """That call, made ready: what remains costs little beside it."""
         positional: list[Any] = list(self.data.values())
         if self.branch is not None:
             positional.append(branch or self.branch_of)
         keywords = {**self.learned, **self.given, **self.fixed, **self.plain}
-        return fn(*positional, **keywords, **context_for(fn, self.context))
+        return partial(fn, *positional, **keywords, **context_for(fn, self.context))
 
     def branch_of(self, h: torch.Tensor) -> torch.Tensor:
         """What the branch of a connection returns."""

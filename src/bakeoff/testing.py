@@ -14,12 +14,13 @@ from bakeoff.registry.catalog import Catalog
 from bakeoff.registry.discovery import discover
 from bakeoff.registry.errors import BakeoffError
 from bakeoff.reports.certificate import Certificate, ForwardCertificate
-from bakeoff.suites.benchmarks import HARNESS, KEY
+from bakeoff.suites.benchmarks import FAULT, HARNESS, KEY
 from bakeoff.suites.builtin.speed import NAME, VERSION
 from bakeoff.suites.product import expand
 from bakeoff.suites.records import Cell, Record, Status
 from bakeoff.suites.rivals import BASELINES, prepared
 from bakeoff.suites.selection import selection_for
+from bakeoff.suites.timed_outputs import TimedOutputs
 
 __all__ = ["catalog_of", "certificate_of", "tests_of"]
 
@@ -199,7 +200,13 @@ def _timing(catalog: Catalog, cell: Cell, group: str) -> Callable[[Any], None]:
                 (pytest.skip if call.status == Status.UNSUPPORTED else pytest.fail)(told)
             benchmark.group = f"{cell.case.kind} {group}"
             benchmark.extra_info[KEY] = replace(cell, extra=HARNESS).to_json()
-            benchmark(call.timed(1))
+            outputs = TimedOutputs({cell.label: call}, announce=lambda name: None)
+            outputs.renew(cell.label)
+            outputs.look(cell.label, benchmark(call.timed(1)))
+            outputs.finish()
+            if fault := outputs.fault(cell.label):
+                benchmark.extra_info[FAULT] = fault
+                pytest.fail(f"wrong: {fault}", pytrace=False)
         finally:
             torch.set_num_threads(before)
 

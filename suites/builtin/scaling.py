@@ -19,14 +19,14 @@ from bakeoff.suites.growth import grows_as, slope
 from bakeoff.suites.lengths import at_length, raced
 from bakeoff.suites.metrics import Metric
 from bakeoff.suites.product import expand
-from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.records import TIMED_OUTPUT, Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import baseline_of
 from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.tensors import arguments_for, why_not
 from bakeoff.suites.verdicts import brief, status_of
 
-NAME, VERSION = "scaling", 2
+NAME, VERSION = "scaling", 3
 
 
 METRICS = {
@@ -39,6 +39,7 @@ METRICS = {
     ),
     "flops_declared": Metric("Declared FLOPs as a share of the counted ones."),
     "bytes_declared": Metric("Declared least bytes as a share of those that were moved."),
+    TIMED_OUTPUT: Metric("A timed output or gradient that is wrong, as in the suite speed."),
     "time_exponent": Metric("p in a + b·N^p, fitted to times; undetermined below 4 lengths."),
     "crossover_length": Metric("The length N from which on it beats the baseline."),
 }

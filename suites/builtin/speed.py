@@ -22,8 +22,8 @@ from bakeoff.suites.machine import (
 )
 from bakeoff.suites.metrics import Metric
 from bakeoff.suites.product import expand
-from bakeoff.suites.race import Race
-from bakeoff.suites.records import Cell, Record, Status, whole_cell
+from bakeoff.suites.race import Lap, Race
+from bakeoff.suites.records import TIMED_OUTPUT, Cell, Record, Status, whole_cell
 from bakeoff.suites.rivals import (
     BASELINES,
     TWIN,
@@ -35,12 +35,18 @@ from bakeoff.suites.rivals import (
 from bakeoff.suites.selection import Selection
 from bakeoff.suites.spec import Job, Suite
 from bakeoff.suites.statistics import Estimate, floor_of, median, median_ratio, reached, spread
+from bakeoff.suites.timed_outputs import TimedOutputs
 from bakeoff.suites.verdicts import brief, status_of
 
-NAME, VERSION = "speed", 2
+NAME, VERSION = "speed", 3
 
 
 METRICS = {
+    TIMED_OUTPUT: Metric(
+        "The share of elements of a timed output or gradient that are further than 8 error budgets "
+        "from the float64 reference on the same inputs, which change between samples; at most "
+        "1/16 passes."
+    ),
     "time": Metric("The median time of a call.", "s", better="less", varies="launch"),
     "ratio": Metric(
         "The median ratio of its time to that of the baseline, in the same rounds.",
@@ -134,18 +140,21 @@ def _machine(job: Job) -> Iterator[Record]:
 
 def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
     label, device = job.settings["baseline"], job.cells[0].case.device
-    laps = {cell.label + options_of(cell): call.timed for cell, call in calls.items()}
-    cells = dict(zip(laps, calls, strict=True))
-    kernel = reference_kernel(device)
-    laps[KERNEL] = lambda repeats: kernel
+    rivals = {cell.label + options_of(cell): call for cell, call in calls.items()}
+    cells = dict(zip(rivals, calls, strict=True))
     # The twin is prepared anew, as every rival is: what differs between equals is to be seen.
     twin = baseline_for(job.catalog, next(iter(calls)), label, calls.values())
     if isinstance(twin, Call):
-        laps[TWIN] = twin.timed
-        if label not in laps:
+        rivals[TWIN] = twin
+        if label not in rivals:
             baseline = baseline_for(job.catalog, next(iter(calls)), label, calls.values())
             assert isinstance(baseline, Call), "it ran a moment ago"
-            laps[label] = baseline.timed
+            rivals[label] = baseline
+    announce = partial(_announce, job, cells)
+    outputs = TimedOutputs(rivals, announce)
+    kernel = reference_kernel(device)
+    laps: dict[str, Lap] = {name: call.timed for name, call in rivals.items()}
+    laps[KERNEL] = lambda repeats: kernel
     race = Race(
         laps,
         label if label in laps else KERNEL,
@@ -154,16 +163,24 @@ def _race(job: Job, calls: dict[Cell, Call]) -> Iterator[Record]:
         precision=job.settings["precision"],
         clock=clock_for(device, job.settings["cold"]),
         seed=job.cells[0].case.seed,
-        announce=partial(_announce, job, cells),
+        announce=announce,
+        renew=outputs.renew,
+        look=outputs.look,
     )
     race.run()
+    outputs.finish()
     equals = median_ratio(*race.paired(TWIN)) if TWIN in laps else None
+    without = f"the baseline {label}: {outputs.fault(label)}" if equals else str(twin)
+    equals = None if outputs.fault(label) else equals
     for name, cell in cells.items():
+        yield (found := outputs.record(name, cell))
+        if found.status == Status.WRONG:
+            continue
         yield from _time_records(cell, race, name)
         if equals:
             yield from _ratio_records(cell, median_ratio(*race.paired(name)), equals, job.settings)
         else:
-            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=str(twin))
+            yield Record(cell, "ratio", status=Status.UNSUPPORTED, reason=without)
         yield from _compile_records(cell, calls[cell])
         if cell.case.direction == "forward":
             yield from _roofline(job, cell, calls[cell], median(race.paired(name)[0]))
