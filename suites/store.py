@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 3
+#: An older schema that is read as it is, and brought up to date before it is written to: it held
+#: no column ``control``, when these were the controls.
+READABLE_SCHEMA = 2
+_CONTROL_THEN = "variant LIKE '(%' OR variant IN ('identity', 'plain')"
 #: Marks the file as ours ("bkof"), so that another program's database is never written to.
 APPLICATION_ID = 0x626B6F66
 DEFAULT_PATH = Path("bakeoff-results.sqlite")
@@ -112,7 +116,12 @@ class Store:
     def _make_tables(self) -> None:
         # Within one transaction, so that of two runs starting at once only one makes them.
         self._db.execute("BEGIN IMMEDIATE")
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        schema = _schema_of(self._db)
+        if schema == READABLE_SCHEMA:
+            self._db.execute("ALTER TABLE cells ADD COLUMN control INTEGER NOT NULL DEFAULT 0")
+            self._db.execute(f"UPDATE cells SET control = {_CONTROL_THEN}")
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        elif schema == 0:
             for statement in _SCHEMA.strip().split(";\n"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -235,6 +244,10 @@ class Results:
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=60)) as db:
                 db.execute("PRAGMA trusted_schema=OFF")
+                if _schema_of(db) == READABLE_SCHEMA:
+                    # A temporary name comes before the table's, and leaves the file as it is.
+                    columns = f"*, {_CONTROL_THEN} AS control"
+                    db.execute(f"CREATE TEMP VIEW cells AS SELECT {columns} FROM main.cells")
                 yield db
         except sqlite3.Error as error:
             raise StoreError(explained(self.path, error)) from error
@@ -323,6 +336,10 @@ def open_results(path: str | Path = DEFAULT_PATH) -> Results:
     return Results(path)
 
 
+def _schema_of(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _is_empty(db: sqlite3.Connection) -> bool:
     """Whether nothing was written yet: a new file, or one whose making was cut short.
 
@@ -342,7 +359,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     """Refuse, before anything is written, what is no results file of this schema."""
     try:
         ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-        schema = db.execute("PRAGMA user_version").fetchone()[0]
+        schema = _schema_of(db)
         found = db.execute("SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
     except sqlite3.DatabaseError as error:
         raise StoreError(explained(path, error)) from error
@@ -351,7 +368,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             f"{path}: this is no results file of bakeoff; it was not touched. Name another with "
             "--results"
         )
-    if schema != SCHEMA_VERSION:
+    if schema not in (READABLE_SCHEMA, SCHEMA_VERSION):
         newer = "a newer" if schema > SCHEMA_VERSION else "an older"
         raise StoreError(
             f"{path}: written by {newer} bakeoff (schema {schema}, this one reads "

@@ -19,7 +19,7 @@ import bakeoff
 from bakeoff.registry.shapes import Case, FeatureShape, Shape
 from bakeoff.suites.identity import Identified
 from bakeoff.suites.records import AXES, Cell, Record, Status
-from bakeoff.suites.store import SCHEMA_VERSION, Results, Store, StoreError
+from bakeoff.suites.store import READABLE_SCHEMA, SCHEMA_VERSION, Results, Store, StoreError
 
 CASE = Case(kind="attention", shape=Shape(2, 4, 2, 8, 16, 32, 24), pattern="cross")
 CELL = Cell("speed", 3, "planted", "fast", CASE, {"layer": 2})
@@ -146,8 +146,28 @@ def newer(path: Path) -> None:
 def older(path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION - 1}")
+        db.execute(f"PRAGMA user_version={READABLE_SCHEMA - 1}")
     db.close()
+
+
+def test_a_file_of_the_schema_before_is_read_and_brought_up_to_date(path: Path) -> None:
+    cells = [replace(CELL, variant=name) for name in ("identity", "(chance)", "planted")]
+    with Store(path) as store:
+        for cell in cells:
+            store.add(known(cell.variant), cell, [Record(cell, "time", 1.0)])
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE cells DROP COLUMN control")
+        db.execute(f"PRAGMA user_version={READABLE_SCHEMA}")
+    db.close()
+    before, frame = path.read_bytes(), Results(path).to_pandas()
+    assert list(frame.control) == [True, True, False]
+    assert path.read_bytes() == before  # reading changes nothing
+    with Store(path) as store:
+        assert len(store.keys()) == 3
+        store.add(known("more"), replace(CELL, variant="more"), [Record(CELL, "time", 2.0)])
+    after = Results(path).to_pandas()
+    assert list(after.control) == [True, True, False, False]
+    assert after.iloc[:3].equals(frame)
 
 
 def half_written(path: Path) -> None:
@@ -178,7 +198,7 @@ def disguised(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (older, f"written by an older bakeoff (schema {SCHEMA_VERSION - 1}, this one reads"),
+        (older, f"written by an older bakeoff (schema {READABLE_SCHEMA - 1}, this one reads"),
         (half_written, "malformed; what was stored before is untouched"),
         (trapped, "it holds the trigger 'trap', which bakeoff never makes; it was not touched"),
         (disguised, "it holds the view 'records', which bakeoff never makes"),
