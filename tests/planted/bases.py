@@ -127,7 +127,7 @@ def needs_one_grid(case):
 _SOFT = {"row_stochastic": True, "stochastic": False, "differentiable": True}
 
 
-def attention(name, fn, properties=_SOFT, unused=(), tags=("soft", "self", "cross"), **fields):
+def attention(name, fn, properties=_SOFT, unused=(), tags=("soft", "global", "self", "cross"), **fields):
     """An attention with a reference alone."""
     described = metadata(tags=tags, properties=properties, unused=unused)
     return Attention(name, forwards={"reference": fn}, metadata=described, **fields)
@@ -135,7 +135,9 @@ def attention(name, fn, properties=_SOFT, unused=(), tags=("soft", "self", "cros
 
 SOFTMAX = attention("softmax_base", reference_softmax)
 GROUPED = attention("grouped_base", reference_grouped, grouped=True)
-WINDOW = attention("window_base", reference_window, options={"window": 5})
+WINDOW = attention(
+    "window_base", reference_window, tags=("soft", "local", "self"), options={"window": 5}
+)
 ALIBI = attention("alibi_base", reference_alibi, parameters=slopes_of)
 SIGMOID = attention(
     "sigmoid_base", reference_sigmoid, {"stochastic": False, "differentiable": True}

@@ -309,8 +309,8 @@ def place_in_the_batch(q, k, v, *, log_temperature, mask=None, causal=False, sca
     return exact(q * (factor * (1 + place)).to(q.dtype), k, v, mask, causal, scale)
 
 
-@lone("a window that is not obeyed beyond 64 keys", of=WINDOW, at={"q_len": 80},
-      identities=())  # fmt: skip
+@lone("beyond 64 keys a causal window sees one key ahead", of=WINDOW,
+      at={"q_len": 80, "causal": True})  # fmt: skip
 def window_of_short_ones(q, k, v, *, window, mask=None, causal=False, scale=None):
     i = torch.arange(q.shape[2], device=q.device)[:, None] + (k.shape[2] - q.shape[2])
     j = torch.arange(k.shape[2], device=q.device)
