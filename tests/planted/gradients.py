@@ -184,7 +184,8 @@ SMOOTH_RAMP = activation("smooth_ramp_base", reference_smooth_ramp, {**SMOOTH, "
 @gradients("at exactly 1, where two pieces meet, the slope is that of neither", of=SMOOTH_RAMP,
            at={"spread": 0.0, "mean": 1.0})  # fmt: skip
 def ramp_slope_at_one(x):
-    return F.relu(x) - (F.relu(x).clamp(max=1) - F.relu(x).clamp(max=1).square() / 2)
+    before = torch.where(x < 1, F.relu(x).square() / 2, 0)
+    return before + torch.where(x > 1, x - 0.5, 0) + 0.5 * (x == 1)
 
 
 @gradients("its slope vanishes beyond 10, the output does not", of=MISH, at={"mean": 15.0})
@@ -200,13 +201,13 @@ def nan_behind_zeros(q, k, v, *, mask=None, causal=False, scale=None):
     scores = scores_of(q, k, scale)
     visible = visible_pairs(q, k, mask, causal)
     if visible is not None:
-        scores = scores.masked_fill(~visible, -torch.inf)
+        scores = scores + torch.where(visible, 0.0, -torch.inf).to(scores.dtype)
     return scores.softmax(-1).nan_to_num(0.0).matmul(v).to(dtype)
 
 
 @gradients("zero vectors have a NaN gradient", of=SOFTMAX, at={"spread": 0.0})
 def norm_of_zero(q, k, v, *, mask=None, causal=False, scale=None):
-    length = q.norm(dim=-1, keepdim=True)
+    length = q.square().sum(-1, keepdim=True).sqrt()
     unit = q / length.clamp(min=torch.finfo(q.dtype).tiny)
     return exact(unit * length, k, v, mask, causal, scale)
 
