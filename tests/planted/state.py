@@ -31,7 +31,7 @@ from planted.bases import (
 from planted.corpus import fault, lone_fault
 from planted.witness import draw_arguments
 
-from bakeoff import Variant
+from bakeoff import UnsupportedError, Variant
 
 state = functools.partial(fault, "state")
 Tensor = torch.Tensor
@@ -312,7 +312,7 @@ def _third_call_writes(variant: Variant) -> bool:
     return not torch.equal(first, before)
 
 
-@state("returns its input where nothing is to be done, as a view", of=TEMPERATURE,
+@state("without a graph it writes into the values and returns them", of=TEMPERATURE,
        witness=lambda variant: _shares_memory(variant))  # fmt: skip
 def returns_the_values(q, k, v, *, log_temperature, mask=None, causal=False, scale=None):
     if not wants_gradient(q, k, v, log_temperature) and mask is None:
@@ -636,7 +636,7 @@ def leaves(read):
         _ENDINGS.clear()
         with torch.random.fork_rng():
             variant.forward("fast").fn(*positional, **keywords)
-        changed = read() != state_before
+            changed = read() != state_before
         for undo in _ENDINGS:
             undo()
         return changed
@@ -741,19 +741,13 @@ def _softmax_state(q, k, v, state=None, *, mask=None, causal=True, scale=None):
     if state is not None:
         k, v = torch.cat([state[0], k], 2), torch.cat([state[1], v], 2)
     if mask is not None and mask.shape[-1] < k.shape[2]:
-        raise bakeoff_unsupported("masks are not split")
+        raise UnsupportedError("masks are not split")
     return exact(q, k, v, mask, True, scale), (k, v)
-
-
-def bakeoff_unsupported(reason):
-    from bakeoff import UnsupportedError
-
-    return UnsupportedError(reason)
 
 
 def drops_at_one(q, k, v, state=None, *, mask=None, causal=True, scale=None):
     if mask is not None:
-        raise bakeoff_unsupported("masks are not split")
+        raise UnsupportedError("masks are not split")
     output, (keys, values) = _softmax_state(q, k, v, state, causal=True, scale=scale)
     if k.shape[2] == 1 and keys.shape[2] > 2:
         keys, values = keys[:, :, 1:], values[:, :, 1:]
@@ -762,14 +756,14 @@ def drops_at_one(q, k, v, state=None, *, mask=None, causal=True, scale=None):
 
 def detaches_its_state(q, k, v, state=None, *, mask=None, causal=True, scale=None):
     if mask is not None:
-        raise bakeoff_unsupported("masks are not split")
+        raise UnsupportedError("masks are not split")
     output, kept = _softmax_state(q, k, v, state, causal=True, scale=scale)
     return output, tuple(x.detach() for x in kept)
 
 
 def forgets_beyond_40(q, k, v, state=None, *, mask=None, causal=True, scale=None):
     if mask is not None:
-        raise bakeoff_unsupported("masks are not split")
+        raise UnsupportedError("masks are not split")
     output, kept = _softmax_state(q, k, v, state, causal=True, scale=scale)
     return output, tuple(x[:, :, -16:] for x in kept)
 
