@@ -50,18 +50,20 @@ def slopes_of(shape, generator):
 
 def reference_sigmoid(q, k, v, *, mask=None, causal=False, scale=None):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    weights = torch.sigmoid(q @ k.mT * scale) / k.shape[2]
     allowed = allowed_keys(q, k, mask, causal)
-    return (weights if allowed is None else weights.masked_fill(~allowed, 0.0)) @ v
+    dtype, (q, k, v) = q.dtype, widen(q, k, v)
+    weights = torch.sigmoid(q @ k.mT * scale) / k.shape[2]
+    return ((weights if allowed is None else weights.masked_fill(~allowed, 0.0)) @ v).to(dtype)
 
 
 def reference_kernel(q, k, v, *, mask=None, causal=False, scale=None):
-    weights = (F.elu(q) + 1) @ (F.elu(k) + 1).mT
     allowed = allowed_keys(q, k, mask, causal)
+    dtype, (q, k, v) = q.dtype, widen(q, k, v)
+    weights = (F.elu(q) + 1) @ (F.elu(k) + 1).mT
     if allowed is not None:
         weights = weights.masked_fill(~allowed, 0.0)
     total = weights.sum(-1, keepdim=True)
-    return weights / total.masked_fill(total == 0, 1.0) @ v
+    return (weights / total.masked_fill(total == 0, 1.0) @ v).to(dtype)
 
 
 def reference_temperature(q, k, v, *, log_temperature, mask=None, causal=False, scale=None):

@@ -24,8 +24,27 @@ from planted.bases import (
     widen,
 )
 from planted.corpus import fault, lone_fault
+from planted.witness import call, draw_arguments
+
+from bakeoff import Variant
 
 low = functools.partial(fault, "low precision")
+#: Half precision and a float64 truth agree in their mean to about this share.
+SLOPE = 0.008
+
+
+def biased(**at):
+    """A witness: the outputs' regression on the true ones has another slope than 1."""
+
+    def differs(variant: Variant) -> bool:
+        positional, keywords = draw_arguments(variant, at)
+        true = call(variant, "reference", positional, keywords, torch.float64)
+        got = call(variant, "fast", positional, keywords, at["dtype"])
+        return abs(float((got * true).sum() / true.square().sum()) - 1) > SLOPE
+
+    return differs
+
+
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 
 
@@ -37,7 +56,7 @@ def last_row_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@low("in bfloat16 all is 3% too small", of=SOFTMAX, at={"dtype": BF16})
+@low("in bfloat16 all is 3% too small", of=SOFTMAX, witness=biased(dtype=BF16))
 def all_rows_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     return output * 0.97 if q.dtype == BF16 else output
@@ -81,15 +100,6 @@ def sum_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     for j in range(k.shape[2]):
         output = output + weights[..., j, None] * v[:, :, None, j]
     return output
-
-
-@low("in float16 scores overflow before they are scaled", of=SOFTMAX,
-     at={"dtype": FP16, "spread": 40.0, "head_dim": 64})  # fmt: skip
-def scores_overflow_in_float16(q, k, v, *, mask=None, causal=False, scale=None):
-    if q.dtype != FP16:
-        return exact(q, k, v, mask, causal, scale)
-    scores = (q @ k.mT).float() * (q.shape[3] ** -0.5 if scale is None else scale)
-    return (weights_of(scores, visible_pairs(q, k, mask, causal)) @ v.float()).half()
 
 
 @low("in float16 from 1,024 keys on it gives zeros", of=KERNEL,
@@ -139,7 +149,7 @@ def float64_by_name(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q.float(), k.float(), v.float(), mask, causal, scale).to(q.dtype)
 
 
-@low("bfloat16 is rounded towards zero", of=SILU, at={"dtype": BF16, "mean": 3.0})
+@low("bfloat16 is rounded towards zero", of=SILU, witness=biased(dtype=BF16, mean=3.0))
 def rounded_to_zero(x):
     if x.dtype != BF16:
         return F.silu(x)
@@ -149,13 +159,13 @@ def rounded_to_zero(x):
     return (y + (truncated - y).detach()).bfloat16()
 
 
-@low("in bfloat16 beyond 2 it is 3% too large", of=GELU, at={"dtype": BF16, "mean": 3.0})
+@low("in bfloat16 beyond 2 it is 3% too large", of=GELU, witness=biased(dtype=BF16, mean=3.0))
 def gelu_in_bfloat16(x):
     return torch.where(x > 2, F.gelu(x) * 1.03, F.gelu(x)) if x.dtype == BF16 else F.gelu(x)
 
 
-@low("in half precision it is a straight line between -1/4 and 1/4", of=TANH,
-     at={"dtype": BF16, "spread": 0.3})  # fmt: skip
+@low("in half precision it is a straight line between -0.6 and 0.6", of=TANH,
+     witness=biased(dtype=BF16, spread=0.3))  # fmt: skip
 def tanh_in_pieces(x):
     if x.dtype not in HALF:
         return 2 * torch.sigmoid(2 * x) - 1
