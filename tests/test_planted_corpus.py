@@ -7,11 +7,18 @@ from collections import Counter
 import pytest
 from planted import PLANTED, Planted
 
-import bakeoff
 from bakeoff import Catalog
 
 
-@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+def parameter_of(planted: Planted) -> object:
+    """Slow where it compiles code for the processor."""
+    marks = pytest.mark.slow if planted.name == "planted_compiled" else ()
+    return pytest.param(planted, id=planted.name, marks=marks)
+
+
+# torch warns of its own code where it compiles.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("planted", [parameter_of(planted) for planted in PLANTED])
 def test_witness(planted: Planted, catalog: Catalog) -> None:
     catalog.with_variants(planted.variant)  # it keeps the contract, so that it can be checked
     assert planted.witness(planted.variant) == planted.faulty, planted.why

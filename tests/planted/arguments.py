@@ -6,6 +6,8 @@ import functools
 
 import torch
 import torch.nn.functional as F
+
+from bakeoff import Identity, allowed_keys, masked_softmax
 from planted.bases import (
     CENTRED,
     DROPOUT,
@@ -33,8 +35,6 @@ from planted.bases import (
     widen,
 )
 from planted.corpus import fault
-
-from bakeoff import Identity, allowed_keys, masked_softmax
 
 arguments = functools.partial(fault, "arguments")
 

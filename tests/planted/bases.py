@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from planted.corpus import metadata
 from torch import nn
 
 from bakeoff import Activation, Attention, Connection, Forward, allowed_keys, masked_softmax
+from planted.corpus import metadata
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -129,7 +129,9 @@ def needs_one_grid(case):
 _SOFT = {"row_stochastic": True, "stochastic": False, "differentiable": True}
 
 
-def attention(name, fn, properties=_SOFT, unused=(), tags=("soft", "global", "self", "cross"), **fields):
+def attention(
+    name, fn, properties=_SOFT, unused=(), tags=("soft", "global", "self", "cross"), **fields
+):
     """An attention with a reference alone."""
     described = metadata(tags=tags, properties=properties, unused=unused)
     return Attention(name, forwards={"reference": fn}, metadata=described, **fields)

@@ -6,6 +6,8 @@ import functools
 
 import torch
 import torch.nn.functional as F
+
+from bakeoff import Variant
 from planted.bases import (
     GROUPED,
     SOFTMAX,
@@ -21,8 +23,6 @@ from planted.bases import (
     widen,
 )
 from planted.corpus import fault
-
-from bakeoff import Variant
 
 combinations = functools.partial(fault, "combinations")
 MORE_QUERIES = {"q_len": 20, "k_len": 7, "causal": True}
@@ -124,7 +124,9 @@ def mask_at_batch_one(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask if q.shape[0] > 1 else None, causal, scale)
 
 
-@combinations("at batch 1 a mask over keys is not read", of=SOFTMAX, at={"mask": "keys", "batch": 1})
+@combinations(
+    "at batch 1 a mask over keys is not read", of=SOFTMAX, at={"mask": "keys", "batch": 1}
+)
 def key_mask_at_batch_one(q, k, v, *, mask=None, causal=False, scale=None):
     squeezed = mask is not None and q.shape[0] == 1 and mask.shape[-2] == 1 < q.shape[2]
     return exact_by_sdpa(q, k, v, None if squeezed else mask, causal, scale)
@@ -405,5 +407,3 @@ def mask_of_many_queries(q, k, v, *, mask=None, causal=False, scale=None):
         rows = torch.arange(mask.shape[-2], device=mask.device) % k.shape[2]
         mask = mask[..., rows, :]
     return exact(q, k, v, mask, causal, scale)
-
-

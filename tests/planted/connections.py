@@ -6,11 +6,11 @@ import functools
 
 import torch
 import torch.nn.functional as F
+
+from bakeoff import Variant
 from planted.bases import HIGHWAY, PRE_NORM, RESIDUAL, REZERO, connection
 from planted.corpus import fault, lone_fault
 from planted.witness import gradient_differs
-
-from bakeoff import Variant
 
 connections = functools.partial(fault, "connections")
 lone = functools.partial(lone_fault, "connections")
@@ -28,7 +28,9 @@ def calls(times: int, name: str = "fast", alpha: float = 0.5):
 
         x = torch.randn(4, 6, 8)
         takes_alpha = variant.parameters is not None
-        variant.forward(name).fn(x, branch, **({"alpha": torch.tensor(alpha)} if takes_alpha else {}))
+        variant.forward(name).fn(
+            x, branch, **({"alpha": torch.tensor(alpha)} if takes_alpha else {})
+        )
         return len(seen) == times != 1
 
     return counted
@@ -218,5 +220,7 @@ def divides_by_the_layer(x, branch, *, layer=0, depth=1):
 
 def _differs_in_depth(variant: Variant) -> bool:
     x = torch.ones(1, 2, 3)
-    outputs = [variant.forward(n).fn(x, torch.tanh, layer=0, depth=4) for n in ("reference", "fast")]
+    outputs = [
+        variant.forward(n).fn(x, torch.tanh, layer=0, depth=4) for n in ("reference", "fast")
+    ]
     return not torch.allclose(*outputs)

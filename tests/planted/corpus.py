@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planted.witness import NORMAL, Witness, forward_differs
-
 from bakeoff import Forward, Metadata, Variant
+from planted.witness import NORMAL, Witness, differs_anywhere, forward_differs
 
 __all__ = ["PLANTED", "Planted", "fault", "lone_fault", "lone_right", "metadata", "right"]
 
@@ -108,7 +107,13 @@ def right(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Plant the decorated function as a fast forward that looks odd and is right."""
     return fault(
-        "odd but right", why, of=of, at=at, expected=CLEARED, properties=properties, **declared
+        "odd but right",
+        why,
+        of=of,
+        witness=differs_anywhere(at),
+        expected=CLEARED,
+        properties=properties,
+        **declared,
     )
 
 

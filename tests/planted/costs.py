@@ -8,6 +8,9 @@ import types
 
 import torch
 import torch.utils.checkpoint
+
+import bakeoff
+from bakeoff import Case
 from planted.bases import (
     GELU,
     KERNEL,
@@ -22,9 +25,6 @@ from planted.bases import (
 )
 from planted.bases import RESIDUAL as RESIDUAL_BASE
 from planted.corpus import fault
-
-import bakeoff
-from bakeoff import Case
 
 costs = functools.partial(fault, "costs")
 UNVERIFIED = frozenset({"unverified"})
@@ -247,5 +247,3 @@ _TANHS = {"one": TANH.forward("reference").fn}
 @again("it finds the reference in a table", of=TANH)
 def tanh_of_a_table(x):
     return _TANHS["one"](x)
-
-

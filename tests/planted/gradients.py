@@ -6,6 +6,8 @@ import functools
 
 import torch
 import torch.nn.functional as F
+
+from bakeoff import Variant
 from planted.bases import (
     ELU,
     GATED,
@@ -29,7 +31,6 @@ from planted.bases import (
     TEMPERATURE,
     activation,
     exact,
-    exact_by_blocks,
     exact_by_sdpa,
     repeated,
     scores_of,
@@ -39,8 +40,6 @@ from planted.bases import (
 )
 from planted.corpus import fault
 from planted.witness import draw_arguments, gradient_differs
-
-from bakeoff import Variant
 
 HALF_HIDDEN = {"mask": "random"}
 Tensor = torch.Tensor
@@ -240,9 +239,7 @@ def second_derivative_differs(variant: Variant) -> bool:
         total = sum(x.square().sum() for x in first)
         second = torch.autograd.grad(total, leaves, allow_unused=True)
         found.append([torch.zeros(1) if x is None else x for x in second])
-    return not all(
-        a.shape == b.shape and torch.allclose(a, b) for a, b in zip(*found, strict=True)
-    )
+    return not all(a.shape == b.shape and torch.allclose(a, b) for a, b in zip(*found, strict=True))
 
 
 @gradients("the second derivative is that of a constant slope", of=TANH,
@@ -600,7 +597,9 @@ def branch_gradient_halved(x, branch):
 
 @gradients("the factor, while it is zero, learns nothing", of=REZERO)
 def factor_of_zero(x, branch, *, alpha):
-    return x + alpha * branch(x) if bool(alpha.detach().any()) else x + 0 * alpha.detach() * branch(x)
+    return (
+        x + alpha * branch(x) if bool(alpha.detach().any()) else x + 0 * alpha.detach() * branch(x)
+    )
 
 
 @gradients("the gate does not pass a gradient to x", of=HIGHWAY)

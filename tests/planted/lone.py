@@ -6,13 +6,14 @@ import functools
 
 import torch
 import torch.nn.functional as F
+
+from bakeoff import Variant
 from planted.bases import (
     CENTRED,
     GELU,
     GROUPED,
     RESIDUAL,
     SIGMOID,
-    SMOOTH,
     SOFTMAX,
     SOFTPLUS,
     TANH,
@@ -29,8 +30,6 @@ from planted.bases import (
 )
 from planted.corpus import lone_fault
 from planted.witness import gradient_differs
-
-from bakeoff import Variant
 
 lone = functools.partial(lone_fault, "lone references")
 HALF_HIDDEN = {"mask": "random"}

@@ -6,6 +6,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
+
 from planted.bases import (
     ALIBI,
     CENTRED,
@@ -196,7 +197,9 @@ def keys_beyond_1024(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, visible, False, scale)
 
 
-@sizes("at exactly 1,000 keys the last is counted twice", of=SOFTMAX, at={"q_len": 4, "k_len": 1000})
+@sizes(
+    "at exactly 1,000 keys the last is counted twice", of=SOFTMAX, at={"q_len": 4, "k_len": 1000}
+)
 def exactly_1000(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact_by_sdpa(q, k, v, mask, causal, scale)
     return output + v[:, :, -1:] / 1000 if k.shape[2] == 1000 else output
@@ -208,7 +211,9 @@ def queries_beyond_1024(q, k, v, *, mask=None, causal=False, scale=None):
     return F.pad(output[:, :, :1024], (0, 0, 0, max(0, q.shape[2] - 1024)))
 
 
-@sizes("causal, queries from 100 on see one key ahead", of=SOFTMAX, at={"q_len": 130, "causal": True})
+@sizes(
+    "causal, queries from 100 on see one key ahead", of=SOFTMAX, at={"q_len": 130, "causal": True}
+)
 def leak_beyond_100(q, k, v, *, mask=None, causal=False, scale=None):
     visible = visible_pairs(q, k, mask, causal)
     if causal and q.shape[2] > 100:
@@ -421,7 +426,7 @@ def grid_turned(q, k, v, *, grid, decay, mask=None, causal=False, scale=None):
     place = torch.arange(height * width, device=q.device)
     row, column = place // width, place % width
     far = (row[:, None] - row).abs() + (column[:, None] - column).abs()
-    return exact(q, k, v, mask, causal, scale, -decay * far)
+    return exact(q, k, v, mask, causal, scale, -decay * far.to(q.dtype))
 
 
 # Activations and connections
@@ -466,7 +471,9 @@ def softmax_of_one(x):
     return weights / weights.sum(-1, keepdim=True)
 
 
-@sizes("an odd number of features: the last has the first's slope", of=PRELU, at={"size": (3, 4, 7)})
+@sizes(
+    "an odd number of features: the last has the first's slope", of=PRELU, at={"size": (3, 4, 7)}
+)
 def prelu_of_odd(x, *, slope):
     if x.shape[-1] % 2:
         slope = torch.cat([slope[:-1], slope[:1]])

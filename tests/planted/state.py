@@ -12,6 +12,8 @@ import weakref
 
 import torch
 import torch.nn.functional as F
+
+from bakeoff import UnsupportedError, Variant
 from planted.bases import (
     CENTRED,
     GELU,
@@ -30,8 +32,6 @@ from planted.bases import (
 )
 from planted.corpus import fault, lone_fault
 from planted.witness import draw_arguments
-
-from bakeoff import UnsupportedError, Variant
 
 state = functools.partial(fault, "state")
 Tensor = torch.Tensor
@@ -297,7 +297,12 @@ def buffers_in_turn(x):
     output = F.gelu(x)
     if wants_gradient(x):
         return output
-    if not _two or _two[0].shape != x.shape or _two[0].dtype != x.dtype or _two[0].device != x.device:
+    if (
+        not _two
+        or _two[0].shape != x.shape
+        or _two[0].dtype != x.dtype
+        or _two[0].device != x.device
+    ):
         _two[:] = torch.empty_like(output), torch.empty_like(output)
     _two.reverse()
     return _two[0].copy_(output)
@@ -440,7 +445,9 @@ def differs_compiled(variant: Variant) -> bool:
     positional, keywords = arguments_of(variant)
     compiled = torch.compile(variant.forward("fast").fn, backend="eager", fullgraph=True)
     got = compiled(*positional, **keywords)
-    return not torch.allclose(got, variant.forward("reference").fn(*positional, **keywords), atol=1e-4)
+    return not torch.allclose(
+        got, variant.forward("reference").fn(*positional, **keywords), atol=1e-4
+    )
 
 
 @state("wrong when compiled", of=SOFTMAX, witness=differs_compiled)
@@ -456,7 +463,9 @@ def gelu_compiled(x):
     return F.gelu(x)
 
 
-@state("when compiled causality is lost", of=SOFTMAX, witness=lambda variant: _leaks_compiled(variant))
+@state(
+    "when compiled causality is lost", of=SOFTMAX, witness=lambda variant: _leaks_compiled(variant)
+)
 def causal_compiled(q, k, v, *, mask=None, causal=False, scale=None):
     causal = causal and not torch.compiler.is_compiling()
     return exact(q, k, v, mask, causal, scale)
@@ -492,7 +501,12 @@ def differs_at_an_offset(variant: Variant) -> bool:
 @state("tensors that begin within a storage are read from its start", of=GELU,
        witness=differs_at_an_offset)  # fmt: skip
 def from_the_start_of_storage(x):
-    if x.storage_offset() and x.is_contiguous() and not wants_gradient(x) and x.device.type == "cpu":
+    if (
+        x.storage_offset()
+        and x.is_contiguous()
+        and not wants_gradient(x)
+        and x.device.type == "cpu"
+    ):
         x = torch.as_strided(x, x.shape, x.stride(), 0)
     return F.gelu(x)
 
@@ -506,7 +520,9 @@ def differs_with_threads(variant: Variant) -> bool:
         got = variant.forward("fast").fn(*positional, **keywords)
     finally:
         torch.set_num_threads(before)
-    return not torch.allclose(got, variant.forward("reference").fn(*positional, **keywords), atol=1e-4)
+    return not torch.allclose(
+        got, variant.forward("reference").fn(*positional, **keywords), atol=1e-4
+    )
 
 
 @state("with more than one thread the second half is off by 2%", of=SOFTMAX,
@@ -590,7 +606,9 @@ def changes(index, **at):
     return changed
 
 
-@state("without a graph queries are scaled in place and scaled back", of=SOFTMAX, witness=changes(0))
+@state(
+    "without a graph queries are scaled in place and scaled back", of=SOFTMAX, witness=changes(0)
+)
 def scaled_and_back(q, k, v, *, mask=None, causal=False, scale=None):
     if wants_gradient(q, k, v) or q.dtype in (torch.float16, torch.bfloat16) or scale == 0:
         return exact(q, k, v, mask, causal, scale)
@@ -606,7 +624,9 @@ def scaled_and_back(q, k, v, *, mask=None, causal=False, scale=None):
 def mask_changed(q, k, v, *, mask=None, causal=False, scale=None):
     full = (q.shape[2], k.shape[2])
     if mask is not None and causal and mask.shape[-2:] == full and mask.is_contiguous():
-        mask.logical_and_(torch.ones(full, dtype=torch.bool, device=q.device).tril(full[1] - full[0]))
+        mask.logical_and_(
+            torch.ones(full, dtype=torch.bool, device=q.device).tril(full[1] - full[0])
+        )
         return exact(q, k, v, mask, False, scale)
     return exact(q, k, v, mask, causal, scale)
 
@@ -685,7 +705,9 @@ def generator_seeded(x):
     return F.gelu(x)
 
 
-@state("the environment is changed", of=GELU, witness=leaves(lambda: os.environ.get("OMP_PROC_BIND")))
+@state(
+    "the environment is changed", of=GELU, witness=leaves(lambda: os.environ.get("OMP_PROC_BIND"))
+)
 def environment_changed(x):
     _ENDINGS.append(functools.partial(os.environ.pop, "OMP_PROC_BIND", None))
     os.environ["OMP_PROC_BIND"] = "close"
@@ -701,7 +723,9 @@ def warnings_silenced(x):
     return 2 * torch.sigmoid(2 * x) - 1
 
 
-@state("it counts its calls in eps", of=CENTRED, witness=lambda variant: _differs_among(variant, 30))
+@state(
+    "it counts its calls in eps", of=CENTRED, witness=lambda variant: _differs_among(variant, 30)
+)
 def counts_its_calls(x, *, eps):
     _count["calls"] += 1
     centred = x - x.mean(-1, keepdim=True)

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from bakeoff import Shape, Variant
+from bakeoff import Case, FeatureShape, Shape, Variant
 from bakeoff.registry.binding import draw, resolve_options
 
 __all__ = [
     "NORMAL",
     "Witness",
     "call",
+    "differs_anywhere",
     "draw_arguments",
     "error_of",
     "forward_differs",
@@ -124,10 +125,13 @@ def call(
 
 
 def error_of(got: Tensor, true: Tensor) -> float:
-    """The RMS error over the RMS of what is true; infinite where it is not finite or no shape."""
+    """The RMS error over the RMS of what is true, or over 0.01 where that vanishes.
+
+    Infinite where it is not finite, or of another shape.
+    """
     if got.shape != true.shape or not got.isfinite().all():
         return float("inf")
-    return float((got - true).square().mean().sqrt() / (true.square().mean().sqrt() + 1e-30))
+    return float((got - true).square().mean().sqrt() / true.square().mean().sqrt().clamp(min=0.01))
 
 
 def forward_differs(forward: str, at: Mapping[str, Any], truth: Variant | None = None) -> Witness:
@@ -200,10 +204,85 @@ def gradient_differs(
         except RuntimeError:
             return True
         own = gradients(right, "reference", positional, keywords, dtype, incoming)
+        rounding = min(256 * torch.finfo(dtype).eps, 0.02)
         for name in true:
-            limit = max(2 * error_of(own[name], true[name]), 16 * torch.finfo(dtype).eps)
+            limit = max(2 * error_of(own[name], true[name]), rounding)
             if error_of(got[name], true[name]) > min(limit, 0.5):
                 return True
         return False
 
     return differs
+
+
+#: Calls at which a right forward must not differ, beside its own.
+VARIED: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "attention": (
+        {"causal": True},
+        {"mask": "random", "batch": 3},
+        {"mask": "keys", "causal": True, "batch": 1, "heads": 1},
+        {"q_len": 5, "k_len": 23, "causal": True, "scale": -0.3, "value_dim": 3},
+        {"q_len": 9, "k_len": 4, "causal": True, "mask": "random", "head_dim": 7},
+        {"q_len": 70, "heads": 3, "head_dim": 1, "dtype": torch.float32},
+        {"q_len": 12, "spread": 8.0, "dtype": torch.float32},
+        {"q_len": 12, "dtype": torch.bfloat16},
+    ),
+    "activation": tuple(
+        {"size": size, "dtype": dtype, "spread": 3.0}
+        for size in ((4, 6), (2, 3, 4, 10), (1, 2))
+        for dtype in (torch.float64, torch.float32, torch.bfloat16)
+    ),
+    "connection": tuple(
+        {"size": size, "dtype": dtype}
+        for size in ((4, 6), (2, 3, 4, 10), (1, 2))
+        for dtype in (torch.float64, torch.float32, torch.bfloat16)
+    ),
+}
+
+
+def differs_anywhere(at: Mapping[str, Any]) -> Witness:
+    """Whether the fast forward differs in outputs or gradients, ``at`` a call or at varied ones.
+
+    What it says that it can't do is left out.
+    """
+
+    def differs(variant: Variant) -> bool:
+        chosen = variant.forward("fast")
+        fixed = _fixed_sizes(at)
+        for more in ({}, *(() if "grid" in at else VARIED[variant.kind])):
+            case = {**at, **({"mask": None} if more else {}), **more, **fixed}
+            if _refused(variant, case):
+                continue
+            if forward_differs("fast", case)(variant):
+                return True
+            if chosen.backward and variant.declared("differentiable", True):
+                if case.get("dtype", torch.float64) != torch.bfloat16:
+                    if gradient_differs(case)(variant):
+                        return True
+        return False
+
+    return differs
+
+
+def _fixed_sizes(at: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a call that heads which share keys, or given tensors, fix."""
+    if not at.keys() & {"kv_heads", "tensors"}:
+        return {}
+    return {name: at[name] for name in ("heads", "kv_heads", "tensors") if name in at}
+
+
+def _refused(variant: Variant, at: Mapping[str, Any]) -> bool:
+    chosen, case = variant.forward("fast"), {**NORMAL, **at}
+    finest = {None: "none", "keys": "keys"}.get(case["mask"], "full")
+    levels = ("none", "keys", "full")
+    if levels.index(finest) > levels.index(chosen.masks):
+        return True
+    if chosen.supports is None:
+        return False
+    shape: Shape | FeatureShape = FeatureShape(1, 1, case["size"][-1])
+    if variant.kind == "attention":
+        k_len, value_dim = case["k_len"] or case["q_len"], case["value_dim"] or case["head_dim"]
+        heads = (case["heads"], case["kv_heads"] or case["heads"])
+        sizes = (*heads, case["q_len"], k_len, case["head_dim"], value_dim)
+        shape = Shape(case["batch"], *sizes, grid=case["grid"])
+    dtype = str(case["dtype"]).removeprefix("torch.")
+    return chosen.supports(Case(kind=variant.kind, shape=shape, dtype=dtype)) is not None
