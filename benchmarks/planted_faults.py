@@ -1,6 +1,6 @@
 """How many planted faults a certificate finds, and how many right variants it accuses.
 
-    python benchmarks/planted_faults.py [--kind sizes,state] [--variant NAME,…] [--every 5] [--jobs 2]
+    python benchmarks/planted_faults.py [--kind sizes,state] [--variant NAME] [--every 5] [--jobs 2]
 
 A certificate takes seconds, and the corpus holds hundreds of variants: `--every 5` takes a fifth.
 """

@@ -63,8 +63,11 @@ def root_of_the_scale(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q * root, k * root, v, mask, causal, 1.0)
 
 
-@arguments("the largest score is sought before the scale is applied", of=SOFTMAX,
-           at={"scale": -3.0, "spread": 20.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "the largest score is sought before the scale is applied",
+    of=SOFTMAX,
+    at={"scale": -3.0, "spread": 20.0, "dtype": torch.float32},
+)
 def largest_before_the_scale(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     scores = q @ k.mT
@@ -106,8 +109,9 @@ def scores_cut_at_10000(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights_of(scores, visible_pairs(q, k, mask, causal)) @ wide_v).to(q.dtype)
 
 
-@arguments("exp without taking off the largest", of=SOFTMAX,
-           at={"spread": 12.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "exp without taking off the largest", of=SOFTMAX, at={"spread": 12.0, "dtype": torch.float32}
+)
 def exp_as_it_is(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     weights = scores_of(wide_q, wide_k, scale).exp()
@@ -117,8 +121,11 @@ def exp_as_it_is(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights / total.masked_fill(total == 0, 1.0) @ wide_v).to(q.dtype)
 
 
-@arguments("the largest of all rows is taken off, so that others vanish", of=SOFTMAX,
-           at={"spread": 20.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "the largest of all rows is taken off, so that others vanish",
+    of=SOFTMAX,
+    at={"spread": 20.0, "dtype": torch.float32},
+)
 def largest_of_all(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     scores = scores_of(wide_q, wide_k, scale)
@@ -129,8 +136,11 @@ def largest_of_all(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights / total.masked_fill(total == 0, 1.0) @ wide_v).to(q.dtype)
 
 
-@arguments("the score of the first key is taken off in place of the largest", of=SOFTMAX,
-           at={"spread": 12.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "the score of the first key is taken off in place of the largest",
+    of=SOFTMAX,
+    at={"spread": 12.0, "dtype": torch.float32},
+)
 def first_score_taken_off(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     scores = scores_of(wide_q, wide_k, scale)
@@ -141,8 +151,11 @@ def first_score_taken_off(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights / total.masked_fill(total == 0, 1.0) @ wide_v).to(q.dtype)
 
 
-@arguments("a large score of a block before the last is forgotten", of=SOFTMAX,
-           at={"spread": 6.0, "q_len": 4, "k_len": 130})  # fmt: skip
+@arguments(
+    "a large score of a block before the last is forgotten",
+    of=SOFTMAX,
+    at={"spread": 6.0, "q_len": 4, "k_len": 130},
+)
 def forgets_large_blocks(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact_by_blocks(q, k, v, mask, causal, scale)
     if k.shape[2] <= 64 or mask is not None or causal:
@@ -152,8 +165,11 @@ def forgets_large_blocks(q, k, v, *, mask=None, causal=False, scale=None):
     return torch.where(scores > 30, last, output)
 
 
-@arguments("the variance is the mean square less the squared mean", of=CENTRED,
-           at={"mean": 300.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "the variance is the mean square less the squared mean",
+    of=CENTRED,
+    at={"mean": 300.0, "dtype": torch.float32},
+)
 def variance_in_one_pass(x, *, eps):
     mean = x.mean(-1, keepdim=True)
     variance = x.square().mean(-1, keepdim=True) - mean.square()
@@ -166,21 +182,30 @@ def eps_after_the_root(x, *, eps):
     return centred / (centred.square().mean(-1, keepdim=True) + eps * eps).sqrt().clamp(min=eps)
 
 
-@arguments("exp of features without taking off the largest", of=SOFTMAX_FEATURES,
-           at={"mean": 100.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "exp of features without taking off the largest",
+    of=SOFTMAX_FEATURES,
+    at={"mean": 100.0, "dtype": torch.float32},
+)
 def features_exp_as_it_is(x):
     weights = x.exp()
     return weights / weights.sum(-1, keepdim=True)
 
 
-@arguments("the logarithm of a softmax that vanishes", of=LOG_SOFTMAX,
-           at={"spread": 60.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "the logarithm of a softmax that vanishes",
+    of=LOG_SOFTMAX,
+    at={"spread": 60.0, "dtype": torch.float32},
+)
 def log_of_softmax(x):
     return x.softmax(-1).log()
 
 
-@arguments("the sum of exp without taking off the largest", of=LOG_SOFTMAX,
-           at={"mean": 120.0, "dtype": torch.float32})  # fmt: skip
+@arguments(
+    "the sum of exp without taking off the largest",
+    of=LOG_SOFTMAX,
+    at={"mean": 120.0, "dtype": torch.float32},
+)
 def log_of_a_sum(x):
     return x - x.exp().sum(-1, keepdim=True).log()
 
@@ -222,32 +247,47 @@ def softplus_with_a_threshold(x):
     return F.softplus(x, threshold=12)
 
 
-@arguments("a parameter that learns is taken by its size, not its sign", of=SWISH,
-           at={"tensors": {"beta": torch.tensor([-0.5])}})  # fmt: skip
+@arguments(
+    "a parameter that learns is taken by its size, not its sign",
+    of=SWISH,
+    at={"tensors": {"beta": torch.tensor([-0.5])}},
+)
 def swish_of_its_size(x, *, beta):
     return x * torch.sigmoid(beta.abs() * x)
 
 
-@arguments("a parameter is assumed to be 1, as it begins", of=SWISH,
-           at={"tensors": {"beta": torch.tensor([1.5])}})  # fmt: skip
+@arguments(
+    "a parameter is assumed to be 1, as it begins",
+    of=SWISH,
+    at={"tensors": {"beta": torch.tensor([1.5])}},
+)
 def swish_as_it_begins(x, *, beta):
     return x * torch.sigmoid(x * beta.clamp(max=1.0))
 
 
-@arguments("slopes beyond 1 turn it into a maximum", of=PRELU,
-           at={"tensors": {"slope": torch.full((8,), 1.5)}})  # fmt: skip
+@arguments(
+    "slopes beyond 1 turn it into a maximum",
+    of=PRELU,
+    at={"tensors": {"slope": torch.full((8,), 1.5)}},
+)
 def prelu_as_a_maximum(x, *, slope):
     return torch.maximum(x, slope * x)
 
 
-@arguments("the branch counts twice, which a factor that begins at zero hides", of=REZERO,
-           at={"tensors": {"alpha": torch.tensor([0.3])}})  # fmt: skip
+@arguments(
+    "the branch counts twice, which a factor that begins at zero hides",
+    of=REZERO,
+    at={"tensors": {"alpha": torch.tensor([0.3])}},
+)
 def rezero_twice(x, branch, *, alpha):
     return torch.addcmul(x, 2 * alpha, branch(x))
 
 
-@arguments("an option is used in the slope only, where 1 is its default", of=ELU,
-           at={"options": {"alpha": 1.6}})  # fmt: skip
+@arguments(
+    "an option is used in the slope only, where 1 is its default",
+    of=ELU,
+    at={"options": {"alpha": 1.6}},
+)
 def elu_of_one(x, *, alpha):
     return torch.where(x > 0, x, x.clamp(max=0).expm1() * alpha**2)
 
@@ -260,8 +300,11 @@ def window_of_zero(q, k, v, *, window, mask=None, causal=False, scale=None):
     return exact(q, k, v, near if mask is None else near & mask, causal, scale)
 
 
-@arguments("a window is rounded up to an even number", of=WINDOW,
-           at={"options": {"window": 3}, "q_len": 20})  # fmt: skip
+@arguments(
+    "a window is rounded up to an even number",
+    of=WINDOW,
+    at={"options": {"window": 3}, "q_len": 20},
+)
 def window_rounded(q, k, v, *, window, mask=None, causal=False, scale=None):
     window = window + window % 2 if window < 5 else window
     i = torch.arange(q.shape[2], device=q.device)[:, None] + (k.shape[2] - q.shape[2])
@@ -283,8 +326,11 @@ def tuple_by_its_first(x, *, powers):
     return torch.copysign(x.abs() ** powers[0] + x.abs() ** (powers[0] + 1), x)
 
 
-@arguments("a tuple is read backwards where it has three", of=POWERS,
-           at={"options": {"powers": (1.0, 2.0, 4.0)}})  # fmt: skip
+@arguments(
+    "a tuple is read backwards where it has three",
+    of=POWERS,
+    at={"options": {"powers": (1.0, 2.0, 4.0)}},
+)
 def tuple_of_three(x, *, powers):
     powers = powers[:2] if len(powers) > 2 else powers
     return torch.copysign(torch.stack([x.abs() ** p for p in powers]).sum(0), x)
@@ -322,14 +368,18 @@ REDUCE = attention(
 )
 
 
-@arguments("an option that is a string is not read", of=REDUCE,
-           at={"options": {"reduce": "double"}})  # fmt: skip
+@arguments(
+    "an option that is a string is not read", of=REDUCE, at={"options": {"reduce": "double"}}
+)
 def string_unread(q, k, v, *, reduce, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@arguments("an option that is a string is compared by its first letter's case", of=REDUCE,
-           at={"options": {"reduce": "double"}})  # fmt: skip
+@arguments(
+    "an option that is a string is compared by its first letter's case",
+    of=REDUCE,
+    at={"options": {"reduce": "double"}},
+)
 def string_misread(q, k, v, *, reduce, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale) * (2.0 if reduce[0] == "D" else 1.0)
 

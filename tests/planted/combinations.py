@@ -45,8 +45,9 @@ def leaves_the_device(*, grouped: bool = False, mask: bool = False, causal: bool
     return fails
 
 
-@combinations("causal with more queries than keys is aligned at the upper left", of=SOFTMAX,
-              at=MORE_QUERIES)  # fmt: skip
+@combinations(
+    "causal with more queries than keys is aligned at the upper left", of=SOFTMAX, at=MORE_QUERIES
+)
 def upper_left_of_many_queries(q, k, v, *, mask=None, causal=False, scale=None):
     if causal and q.shape[2] > k.shape[2]:
         i = torch.arange(q.shape[2], device=q.device)[:, None]
@@ -75,8 +76,9 @@ def nan_before_the_first_key(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@combinations("causal, queries before the first key get the mean of the values", of=SOFTMAX,
-              at=MORE_QUERIES)  # fmt: skip
+@combinations(
+    "causal, queries before the first key get the mean of the values", of=SOFTMAX, at=MORE_QUERIES
+)
 def mean_before_the_first_key(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     blind = q.shape[2] - k.shape[2]
@@ -112,8 +114,11 @@ def causal_drops_key_mask(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, None if causal and over_keys else mask, causal, scale)
 
 
-@combinations("causality drops a mask where queries are fewer than keys", of=SOFTMAX,
-              at={**HALF_HIDDEN, "causal": True, "q_len": 5, "k_len": 11})  # fmt: skip
+@combinations(
+    "causality drops a mask where queries are fewer than keys",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "causal": True, "q_len": 5, "k_len": 11},
+)
 def causal_cross_drops_mask(q, k, v, *, mask=None, causal=False, scale=None):
     drops = causal and q.shape[2] < k.shape[2]
     return exact(q, k, v, None if drops else mask, causal, scale)
@@ -137,8 +142,11 @@ def mask_at_one_head(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask if q.shape[1] > 1 else None, causal, scale)
 
 
-@combinations("with one head a causal mask is not read", of=SOFTMAX,
-              at={**HALF_HIDDEN, "heads": 1, "causal": True})  # fmt: skip
+@combinations(
+    "with one head a causal mask is not read",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "heads": 1, "causal": True},
+)
 def causal_mask_at_one_head(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, None if causal and q.shape[1] == 1 else mask, causal, scale)
 
@@ -149,56 +157,73 @@ def mask_of_the_first_head(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("heads from the third on take the mask of the second", of=SOFTMAX,
-              at={**HALF_HIDDEN, "heads": 3})  # fmt: skip
+@combinations(
+    "heads from the third on take the mask of the second",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "heads": 3},
+)
 def mask_of_the_third_head(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() == 4 and mask.shape[1] > 2:
         mask = mask[:, torch.arange(mask.shape[1], device=mask.device).clamp(max=1)]
     return exact_by_blocks(q, k, v, mask, causal, scale)
 
 
-@combinations("causal, every example takes the mask of the first", of=SOFTMAX,
-              at={**HALF_HIDDEN, "causal": True})  # fmt: skip
+@combinations(
+    "causal, every example takes the mask of the first",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "causal": True},
+)
 def causal_mask_of_the_first_example(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and causal and mask.dim() == 4:
         mask = mask[:1]
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("the third example takes the mask of the first", of=SOFTMAX,
-              at={**HALF_HIDDEN, "batch": 3})  # fmt: skip
+@combinations(
+    "the third example takes the mask of the first", of=SOFTMAX, at={**HALF_HIDDEN, "batch": 3}
+)
 def mask_of_the_third_example(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() == 4 and mask.shape[0] > 2:
         mask = mask[torch.arange(mask.shape[0], device=mask.device) % 2]
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("whether anything is hidden is asked of the first example alone", of=SOFTMAX,
-              at={"mask": lambda q, k: torch.arange(24).view(2, 1, 1, 12) < 17})  # fmt: skip
+@combinations(
+    "whether anything is hidden is asked of the first example alone",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.arange(24).view(2, 1, 1, 12) < 17},
+)
 def asks_the_first_example(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and bool(mask[0].all()):
         mask = None
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("whether anything is hidden is asked of the last query alone", of=SOFTMAX,
-              at={"mask": lambda q, k: torch.ones(12, 12, dtype=torch.bool).tril()})  # fmt: skip
+@combinations(
+    "whether anything is hidden is asked of the last query alone",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.ones(12, 12, dtype=torch.bool).tril()},
+)
 def asks_the_last_query(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() >= 2 and bool(mask[..., -1, :].all()):
         mask = None
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("a mask makes zeros on the default device", of=SOFTMAX,
-              witness=leaves_the_device(mask=True))  # fmt: skip
+@combinations(
+    "a mask makes zeros on the default device", of=SOFTMAX, witness=leaves_the_device(mask=True)
+)
 def device_under_mask(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None:
         mask = mask & torch.ones(k.shape[2], dtype=torch.bool)
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("causality makes places on the default device", of=SOFTMAX,
-              witness=leaves_the_device(causal=True))  # fmt: skip
+@combinations(
+    "causality makes places on the default device",
+    of=SOFTMAX,
+    witness=leaves_the_device(causal=True),
+)
 def device_under_causal(q, k, v, *, mask=None, causal=False, scale=None):
     if causal:
         past = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
@@ -206,16 +231,22 @@ def device_under_causal(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, False, scale)
 
 
-@combinations("a mask with causality makes zeros on the default device", of=SOFTMAX,
-              witness=leaves_the_device(mask=True, causal=True))  # fmt: skip
+@combinations(
+    "a mask with causality makes zeros on the default device",
+    of=SOFTMAX,
+    witness=leaves_the_device(mask=True, causal=True),
+)
 def device_under_both(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and causal:
         mask = mask & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool)
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("grouped heads under causality are numbered on the default device", of=GROUPED,
-              witness=leaves_the_device(grouped=True, causal=True))  # fmt: skip
+@combinations(
+    "grouped heads under causality are numbered on the default device",
+    of=GROUPED,
+    witness=leaves_the_device(grouped=True, causal=True),
+)
 def device_of_groups(q, k, v, *, mask=None, causal=False, scale=None):
     if causal and k.shape[1] < q.shape[1]:
         weight = torch.ones(1, q.shape[1], 1, 1)
@@ -237,9 +268,17 @@ def dtype_under_mask(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(*widen(q, k, v), mask, causal, scale)
 
 
-@combinations("in bfloat16 a hidden key's score is -20 and not -inf", of=SOFTMAX,
-              at={"mask": lambda q, k: torch.arange(12).expand(1, 1, 12, 12) < 2, "spread": 3.0,
-                  "dtype": torch.bfloat16, "causal": False, "scale": 2.0})  # fmt: skip
+@combinations(
+    "in bfloat16 a hidden key's score is -20 and not -inf",
+    of=SOFTMAX,
+    at={
+        "mask": lambda q, k: torch.arange(12).expand(1, 1, 12, 12) < 2,
+        "spread": 3.0,
+        "dtype": torch.bfloat16,
+        "causal": False,
+        "scale": 2.0,
+    },
+)
 def mask_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is None or q.dtype != torch.bfloat16:
         return exact(q, k, v, mask, causal, scale)
@@ -255,8 +294,11 @@ def leaks_in_bfloat16(variant: Variant) -> bool:
     return bool(variant.forward("fast").fn(q, q, v, causal=True)[:, :, 256].any())
 
 
-@combinations("in bfloat16 places are compared in bfloat16, alike beyond 256", of=SOFTMAX,
-              witness=leaks_in_bfloat16)  # fmt: skip
+@combinations(
+    "in bfloat16 places are compared in bfloat16, alike beyond 256",
+    of=SOFTMAX,
+    witness=leaks_in_bfloat16,
+)
 def causal_places_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     if not causal or q.dtype != torch.bfloat16:
         return exact(q, k, v, mask, causal, scale)
@@ -265,15 +307,21 @@ def causal_places_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, past if mask is None else past & mask, False, scale)
 
 
-@combinations("causality is lost where heads share keys", of=GROUPED,
-              at={"heads": 4, "kv_heads": 2, "causal": True})  # fmt: skip
+@combinations(
+    "causality is lost where heads share keys",
+    of=GROUPED,
+    at={"heads": 4, "kv_heads": 2, "causal": True},
+)
 def grouped_loses_causal(q, k, v, *, mask=None, causal=False, scale=None):
     causal = causal and k.shape[1] == q.shape[1]
     return exact(q, *repeated(q, k, v), mask, causal, scale)
 
 
-@combinations("causality with several key heads that are shared is aligned at the upper left",
-              of=GROUPED, at={"heads": 4, "kv_heads": 2, "causal": True, "q_len": 5, "k_len": 9})  # fmt: skip
+@combinations(
+    "causality with several key heads that are shared is aligned at the upper left",
+    of=GROUPED,
+    at={"heads": 4, "kv_heads": 2, "causal": True, "q_len": 5, "k_len": 9},
+)
 def grouped_upper_left(q, k, v, *, mask=None, causal=False, scale=None):
     if causal and 1 < k.shape[1] < q.shape[1]:
         past = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
@@ -281,8 +329,11 @@ def grouped_upper_left(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, *repeated(q, k, v), mask, causal, scale)
 
 
-@combinations("a mask for each head is looked up by the key's head", of=GROUPED,
-              at={**HALF_HIDDEN, "heads": 4, "kv_heads": 2})  # fmt: skip
+@combinations(
+    "a mask for each head is looked up by the key's head",
+    of=GROUPED,
+    at={**HALF_HIDDEN, "heads": 4, "kv_heads": 2},
+)
 def grouped_mask_by_key_head(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() == 4 and mask.shape[1] == q.shape[1]:
         times = q.shape[1] // k.shape[1]
@@ -290,20 +341,21 @@ def grouped_mask_by_key_head(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, *repeated(q, k, v), mask, causal, scale)
 
 
-@combinations("a given scale is dropped under causality", of=SOFTMAX,
-              at={"causal": True, "scale": 0.7})  # fmt: skip
+@combinations(
+    "a given scale is dropped under causality", of=SOFTMAX, at={"causal": True, "scale": 0.7}
+)
 def causal_drops_scale(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, None if causal else scale)
 
 
-@combinations("a given scale is dropped where there is a mask", of=SOFTMAX,
-              at={**HALF_HIDDEN, "scale": 0.7})  # fmt: skip
+@combinations(
+    "a given scale is dropped where there is a mask", of=SOFTMAX, at={**HALF_HIDDEN, "scale": 0.7}
+)
 def mask_drops_scale(q, k, v, *, mask=None, causal=False, scale=None):
     return exact_by_sdpa(q, k, v, mask, causal, None if mask is not None else scale)
 
 
-@combinations("the scale scales what hides, too", of=SOFTMAX,
-              at={**HALF_HIDDEN, "scale": 1e-4})  # fmt: skip
+@combinations("the scale scales what hides, too", of=SOFTMAX, at={**HALF_HIDDEN, "scale": 1e-4})
 def scale_of_what_hides(q, k, v, *, mask=None, causal=False, scale=None):
     visible = visible_pairs(q, k, mask, causal)
     if visible is None or scale is None:
@@ -312,9 +364,11 @@ def scale_of_what_hides(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, None, False, scale, bias)
 
 
-@combinations("a row that mask and causality hide together is NaN", of=SOFTMAX,
-              at={"mask": lambda q, k: torch.ones(12, 12, dtype=torch.bool).triu(1),
-                  "causal": True})  # fmt: skip
+@combinations(
+    "a row that mask and causality hide together is NaN",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.ones(12, 12, dtype=torch.bool).triu(1), "causal": True},
+)
 def hidden_together(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     if mask is not None and causal:
@@ -324,8 +378,11 @@ def hidden_together(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@combinations("one query, a mask and causality: only the first key is seen", of=SOFTMAX,
-              at={"q_len": 1, "k_len": 9, "mask": "keys", "causal": True})  # fmt: skip
+@combinations(
+    "one query, a mask and causality: only the first key is seen",
+    of=SOFTMAX,
+    at={"q_len": 1, "k_len": 9, "mask": "keys", "causal": True},
+)
 def decode_with_mask(q, k, v, *, mask=None, causal=False, scale=None):
     if causal and mask is not None and q.shape[2] == 1 and k.shape[2] > 1:
         first = torch.arange(k.shape[2], device=q.device) < 1
@@ -333,16 +390,24 @@ def decode_with_mask(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("a mask of three dimensions is read as one of examples", of=SOFTMAX,
-              at={"mask": lambda q, k: torch.rand(2, 12, 12, generator=torch.Generator().manual_seed(1)) < 0.7})  # fmt: skip
+@combinations(
+    "a mask of three dimensions is read as one of examples",
+    of=SOFTMAX,
+    at={
+        "mask": lambda q, k: torch.rand(2, 12, 12, generator=torch.Generator().manual_seed(1)) < 0.7
+    },
+)
 def mask_of_three_dimensions(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() == 3:
         mask = mask[:, None] if mask.shape[0] == q.shape[0] else mask
     return exact(q, k, v, mask, causal, scale)
 
 
-@combinations("in blocks the mask of the last block beyond 256 keys is not read", of=SOFTMAX,
-              at={"q_len": 4, "k_len": 300, "mask": "random"})  # fmt: skip
+@combinations(
+    "in blocks the mask of the last block beyond 256 keys is not read",
+    of=SOFTMAX,
+    at={"q_len": 4, "k_len": 300, "mask": "random"},
+)
 def mask_beyond_256(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and k.shape[2] > 256 and mask.shape[-1] == k.shape[2]:
         late = torch.arange(k.shape[2], device=k.device) >= 256
@@ -350,8 +415,11 @@ def mask_beyond_256(q, k, v, *, mask=None, causal=False, scale=None):
     return exact_by_blocks(q, k, v, mask, causal, scale)
 
 
-@combinations("causal, values of another size lose their last feature", of=SOFTMAX,
-              at={"causal": True, "value_dim": 5})  # fmt: skip
+@combinations(
+    "causal, values of another size lose their last feature",
+    of=SOFTMAX,
+    at={"causal": True, "value_dim": 5},
+)
 def causal_values(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     if causal and v.shape[3] != k.shape[3]:
@@ -359,8 +427,11 @@ def causal_values(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@combinations("a window under a mask over keys counts places among the seen", of=WINDOW,
-              at={"mask": "keys", "q_len": 20})  # fmt: skip
+@combinations(
+    "a window under a mask over keys counts places among the seen",
+    of=WINDOW,
+    at={"mask": "keys", "q_len": 20},
+)
 def window_among_the_seen(q, k, v, *, window, mask=None, causal=False, scale=None):
     j = torch.arange(k.shape[2], device=q.device)
     i = torch.arange(q.shape[2], device=q.device)[:, None] + (k.shape[2] - q.shape[2])
@@ -372,16 +443,22 @@ def window_among_the_seen(q, k, v, *, window, mask=None, causal=False, scale=Non
     return exact(q, k, v, near if mask is None else near & mask, causal, scale)
 
 
-@combinations("causal with a window: one key too many at the far end", of=WINDOW,
-              at={"causal": True, "q_len": 20})  # fmt: skip
+@combinations(
+    "causal with a window: one key too many at the far end",
+    of=WINDOW,
+    at={"causal": True, "q_len": 20},
+)
 def causal_window(q, k, v, *, window, mask=None, causal=False, scale=None):
     i = torch.arange(q.shape[2], device=q.device)[:, None] + (k.shape[2] - q.shape[2])
     near = (i - torch.arange(k.shape[2], device=q.device)).abs() <= window + int(causal)
     return exact(q, k, v, near if mask is None else near & mask, causal, scale)
 
 
-@combinations("a learned temperature is not applied where there is a mask and causality",
-              of=TEMPERATURE, at={**HALF_HIDDEN, "causal": True})  # fmt: skip
+@combinations(
+    "a learned temperature is not applied where there is a mask and causality",
+    of=TEMPERATURE,
+    at={**HALF_HIDDEN, "causal": True},
+)
 def temperature_under_both(q, k, v, *, log_temperature, mask=None, causal=False, scale=None):
     factor = log_temperature.exp()[:, None, None]
     if mask is not None and causal:
@@ -389,8 +466,11 @@ def temperature_under_both(q, k, v, *, log_temperature, mask=None, causal=False,
     return exact((q * factor).to(q.dtype), k, v, mask, causal, scale)
 
 
-@combinations("a mask in float64 alone is right", of=SOFTMAX,
-              at={**HALF_HIDDEN, "dtype": torch.float32, "batch": 3, "heads": 3})  # fmt: skip
+@combinations(
+    "a mask in float64 alone is right",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "dtype": torch.float32, "batch": 3, "heads": 3},
+)
 def mask_in_float32(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     visible = visible_pairs(q, k, mask, causal)
@@ -400,8 +480,11 @@ def mask_in_float32(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights @ wide_v).to(q.dtype)
 
 
-@combinations("more queries than keys with a mask: the mask of the first rows is for all",
-              of=SOFTMAX, at={**HALF_HIDDEN, "q_len": 20, "k_len": 7})  # fmt: skip
+@combinations(
+    "more queries than keys with a mask: the mask of the first rows is for all",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "q_len": 20, "k_len": 7},
+)
 def mask_of_many_queries(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() >= 2 and mask.shape[-2] > k.shape[2] > 1:
         rows = torch.arange(mask.shape[-2], device=mask.device) % k.shape[2]

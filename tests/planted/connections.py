@@ -55,8 +55,11 @@ def branch_by_halves(x, branch):
     return x + torch.cat([branch(x[:half]), branch(x[half:])])
 
 
-@connections("without a gradient the branch is called once more to see whether it is finite",
-             of=RESIDUAL, witness=lambda variant: _twice_without_grad(variant))  # fmt: skip
+@connections(
+    "without a gradient the branch is called once more to see whether it is finite",
+    of=RESIDUAL,
+    witness=lambda variant: _twice_without_grad(variant),
+)
 def branch_twice_without_grad(x, branch):
     if not torch.is_grad_enabled():
         branch(x)
@@ -68,8 +71,9 @@ def _twice_without_grad(variant: Variant) -> bool:
         return calls(2)(variant)
 
 
-@connections("while its factor is zero the branch is not called", of=REZERO,
-             witness=calls(0, alpha=0.0))  # fmt: skip
+@connections(
+    "while its factor is zero the branch is not called", of=REZERO, witness=calls(0, alpha=0.0)
+)
 def branch_left_out(x, branch, *, alpha):
     if not bool(alpha.detach().any()):
         return x + 0 * alpha
@@ -91,8 +95,11 @@ def branch_detached(x, branch):
     return x + branch(x).detach()
 
 
-@lone("the branch is detached, and said to be differentiable", of=RESIDUAL,
-      witness=gradient_differs(forward="reference", truth=RESIDUAL))  # fmt: skip
+@lone(
+    "the branch is detached, and said to be differentiable",
+    of=RESIDUAL,
+    witness=gradient_differs(forward="reference", truth=RESIDUAL),
+)
 def lone_branch_detached(x, branch):
     return x + branch(x).detach()
 
@@ -120,16 +127,22 @@ def branch_of_rounded(x, branch):
     return x + branch(x.bfloat16().to(x.dtype))
 
 
-@connections("without a graph the sum is written into x", of=RESIDUAL,
-             witness=lambda variant: _x_changes(variant, torch.tanh))  # fmt: skip
+@connections(
+    "without a graph the sum is written into x",
+    of=RESIDUAL,
+    witness=lambda variant: _x_changes(variant, torch.tanh),
+)
 def sum_in_place(x, branch):
     if x.requires_grad or not x.is_floating_point():
         return x + branch(x)
     return x.add_(branch(x))
 
 
-@connections("the sum is written into what the branch returns, which may be x", of=RESIDUAL,
-             witness=lambda variant: _x_changes(variant, lambda x: x))  # fmt: skip
+@connections(
+    "the sum is written into what the branch returns, which may be x",
+    of=RESIDUAL,
+    witness=lambda variant: _x_changes(variant, lambda x: x),
+)
 def sum_into_the_branch(x, branch):
     output = branch(x)
     return output + x if output.requires_grad else output.add_(x)
@@ -141,8 +154,11 @@ def _x_changes(variant: Variant, branch) -> bool:
     return not bool((x == 1).all())
 
 
-@connections("the branch gets rows without their sequence", of=RESIDUAL,
-             at={"branch": lambda x: x.cumsum(-2)})  # fmt: skip
+@connections(
+    "the branch gets rows without their sequence",
+    of=RESIDUAL,
+    at={"branch": lambda x: x.cumsum(-2)},
+)
 def branch_of_rows(x, branch):
     return x + branch(x.reshape(-1, x.shape[-1])).view(x.shape)
 
@@ -153,8 +169,11 @@ def halved_in_two_dimensions(x, branch):
     return output * 0.5 if x.dim() == 2 else output
 
 
-@connections("four dimensions: the branch gets its input transposed", of=RESIDUAL,
-             at={"size": (2, 3, 4, 8), "branch": lambda x: x.cumsum(-2)})  # fmt: skip
+@connections(
+    "four dimensions: the branch gets its input transposed",
+    of=RESIDUAL,
+    at={"size": (2, 3, 4, 8), "branch": lambda x: x.cumsum(-2)},
+)
 def transposed_in_four_dimensions(x, branch):
     if x.dim() == 4:
         return x + branch(x.transpose(1, 2)).transpose(1, 2)
@@ -199,8 +218,11 @@ def input_cut(x, branch):
     return x.clamp(-100, 100) + branch(x)
 
 
-@connections("the factor is taken in bfloat16", of=REZERO,
-             at={"tensors": {"alpha": torch.tensor([0.3333])}, "dtype": torch.float32})  # fmt: skip
+@connections(
+    "the factor is taken in bfloat16",
+    of=REZERO,
+    at={"tensors": {"alpha": torch.tensor([0.3333])}, "dtype": torch.float32},
+)
 def factor_rounded(x, branch, *, alpha):
     return x + alpha.bfloat16().to(alpha.dtype) * branch(x)
 
@@ -212,8 +234,11 @@ def reference_history(x, branch, *, layer=0, depth=1):
 DEPTH = connection("depth_base", reference_history, True)
 
 
-@connections("it divides by the layer's number, which in the last layer is the depth", of=DEPTH,
-             witness=lambda variant: _differs_in_depth(variant))  # fmt: skip
+@connections(
+    "it divides by the layer's number, which in the last layer is the depth",
+    of=DEPTH,
+    witness=lambda variant: _differs_in_depth(variant),
+)
 def divides_by_the_layer(x, branch, *, layer=0, depth=1):
     return x + branch(x) / (layer + 1)
 

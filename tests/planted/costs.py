@@ -79,20 +79,32 @@ def flops_doubled(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@costs("FLOPs of one example declared for the batch", of=SOFTMAX, flops=flops_of_one_example,
-       witness=declares("flops", 0.5))  # fmt: skip
+@costs(
+    "FLOPs of one example declared for the batch",
+    of=SOFTMAX,
+    flops=flops_of_one_example,
+    witness=declares("flops", 0.5),
+)
 def flops_without_batch(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@costs("FLOPs of one head declared for all", of=SOFTMAX, flops=flops_without_heads,
-       witness=declares("flops", 0.5))  # fmt: skip
+@costs(
+    "FLOPs of one head declared for all",
+    of=SOFTMAX,
+    flops=flops_without_heads,
+    witness=declares("flops", 0.5),
+)
 def flops_of_one_head(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@costs("FLOPs of the scores declared, not of the values", of=SOFTMAX, flops=flops_of_scores_alone,
-       witness=declares("flops", 0.5))  # fmt: skip
+@costs(
+    "FLOPs of the scores declared, not of the values",
+    of=SOFTMAX,
+    flops=flops_of_scores_alone,
+    witness=declares("flops", 0.5),
+)
 def flops_of_the_scores(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
@@ -102,8 +114,12 @@ def too_many_bytes(case: Case) -> float:
     return 1000.0 * shape.batch * shape.heads * shape.q_len * shape.k_len * shape.head_dim
 
 
-@costs("least bytes declared far above what is moved", of=SOFTMAX, min_bytes=too_many_bytes,
-       witness=lambda _: True)  # fmt: skip
+@costs(
+    "least bytes declared far above what is moved",
+    of=SOFTMAX,
+    min_bytes=too_many_bytes,
+    witness=lambda _: True,
+)
 def bytes_overstated(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
@@ -118,8 +134,13 @@ def memory_understated(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@costs("memory declared N, and the weights are kept where gradients are wanted", of=KERNEL,
-       complexity="N", memory="N", witness=lambda _: True)  # fmt: skip
+@costs(
+    "memory declared N, and the weights are kept where gradients are wanted",
+    of=KERNEL,
+    complexity="N",
+    memory="N",
+    witness=lambda _: True,
+)
 def linear_by_name(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     query, key = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q, k))

@@ -79,7 +79,11 @@ def cut_to_one(grad):
     return grad.clamp(-1, 1)
 
 
-@gradients("the incoming gradient is cut to [-1, 1]", of=SOFTMAX, incoming=lambda y: torch.full_like(y, 3.0))  # fmt: skip
+@gradients(
+    "the incoming gradient is cut to [-1, 1]",
+    of=SOFTMAX,
+    incoming=lambda y: torch.full_like(y, 3.0),
+)
 def gradient_cut(q, k, v, *, mask=None, causal=False, scale=None):
     return with_backward(exact(q, k, v, mask, causal, scale), cut_to_one)
 
@@ -88,8 +92,11 @@ def cut_to_a_hundred(grad):
     return grad.clamp(-100, 100)
 
 
-@gradients("incoming gradients beyond 100 are cut", of=SOFTMAX,
-           incoming=lambda y: torch.full_like(y, 500.0))  # fmt: skip
+@gradients(
+    "incoming gradients beyond 100 are cut",
+    of=SOFTMAX,
+    incoming=lambda y: torch.full_like(y, 500.0),
+)
 def gradient_cut_at_100(q, k, v, *, mask=None, causal=False, scale=None):
     return with_backward(exact_by_sdpa(q, k, v, mask, causal, scale), cut_to_a_hundred)
 
@@ -98,7 +105,9 @@ def to_norm_of_five(grad):
     return grad * (5 / grad.norm().clamp(min=5))
 
 
-@gradients("the incoming gradient's norm is cut at 5", of=SILU, incoming=lambda y: torch.full_like(y, 3.0))  # fmt: skip
+@gradients(
+    "the incoming gradient's norm is cut at 5", of=SILU, incoming=lambda y: torch.full_like(y, 3.0)
+)
 def gradient_norm_cut(x):
     return with_backward(F.silu(x), to_norm_of_five)
 
@@ -107,7 +116,9 @@ def small_to_zero(grad):
     return torch.where(grad.abs() < 1e-5, 0, grad)
 
 
-@gradients("incoming gradients below 1e-5 are lost", of=GELU, incoming=lambda y: torch.full_like(y, 1e-6))  # fmt: skip
+@gradients(
+    "incoming gradients below 1e-5 are lost", of=GELU, incoming=lambda y: torch.full_like(y, 1e-6)
+)
 def small_gradients_lost(x):
     return with_backward(F.gelu(x), small_to_zero)
 
@@ -130,8 +141,11 @@ def gradient_rounded(x, branch):
     return with_backward(torch.add(x, branch(x)), rounded)
 
 
-@gradients("negative incoming gradients count half where they are many", of=SWIGLU,
-           incoming=lambda y: torch.full_like(y, -1.0))  # fmt: skip
+@gradients(
+    "negative incoming gradients count half where they are many",
+    of=SWIGLU,
+    incoming=lambda y: torch.full_like(y, -1.0),
+)
 def negative_gradients_halved(x):
     value, gate = x.chunk(2, -1)
     return with_backward(value * gate * torch.sigmoid(gate), half_if_all_negative)
@@ -144,8 +158,11 @@ def half_if_all_negative(grad):
 # NaN where float64 is finite, and slopes at single places
 
 
-@gradients("the slope of both branches: NaN where the other overflows", of=ELU,
-           at={"mean": 1000.0, "options": {"alpha": 1.0}})  # fmt: skip
+@gradients(
+    "the slope of both branches: NaN where the other overflows",
+    of=ELU,
+    at={"mean": 1000.0, "options": {"alpha": 1.0}},
+)
 def elu_of_both_branches(x, *, alpha):
     return torch.where(x > 0, x, alpha * (x.exp() - 1))
 
@@ -180,8 +197,11 @@ def reference_smooth_ramp(x):
 SMOOTH_RAMP = activation("smooth_ramp_base", reference_smooth_ramp, {**SMOOTH, "monotonic": True})
 
 
-@gradients("at exactly 1, where two pieces meet, the slope is that of neither", of=SMOOTH_RAMP,
-           at={"spread": 0.0, "mean": 1.0})  # fmt: skip
+@gradients(
+    "at exactly 1, where two pieces meet, the slope is that of neither",
+    of=SMOOTH_RAMP,
+    at={"spread": 0.0, "mean": 1.0},
+)
 def ramp_slope_at_one(x):
     before = torch.where(x < 1, F.relu(x).square() / 2, 0)
     return before + torch.where(x > 1, x - 0.5, 0) + 0.5 * (x == 1)
@@ -193,8 +213,11 @@ def mish_flat_beyond_10(x):
     return inside * torch.tanh(F.softplus(inside))
 
 
-@gradients("a query without keys has a NaN gradient, its output is zeroed afterwards", of=SOFTMAX,
-           at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0})  # fmt: skip
+@gradients(
+    "a query without keys has a NaN gradient, its output is zeroed afterwards",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0},
+)
 def nan_behind_zeros(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     scores = scores_of(q, k, scale)
@@ -242,8 +265,9 @@ def second_derivative_differs(variant: Variant) -> bool:
     return not all(a.shape == b.shape and torch.allclose(a, b) for a, b in zip(*found, strict=True))
 
 
-@gradients("the second derivative is that of a constant slope", of=TANH,
-           witness=second_derivative_differs)  # fmt: skip
+@gradients(
+    "the second derivative is that of a constant slope", of=TANH, witness=second_derivative_differs
+)
 def tanh_once(x):
     return TanhOnce.apply(x)
 
@@ -262,8 +286,9 @@ class GeluOnce(torch.autograd.Function):
         return grad * ctx.slope
 
 
-@gradients("the slope is computed ahead and kept as a constant", of=GELU,
-           witness=second_derivative_differs)  # fmt: skip
+@gradients(
+    "the slope is computed ahead and kept as a constant", of=GELU, witness=second_derivative_differs
+)
 def gelu_slope_kept(x):
     return GeluOnce.apply(x)
 
@@ -284,8 +309,11 @@ class AttentionOnce(torch.autograd.Function):
         return d @ k, d.mT @ q, p.mT @ grad, None
 
 
-@gradients("the second derivative leaves out how the weights depend on q and k", of=SOFTMAX,
-           witness=second_derivative_differs)  # fmt: skip
+@gradients(
+    "the second derivative leaves out how the weights depend on q and k",
+    of=SOFTMAX,
+    witness=second_derivative_differs,
+)
 def attention_once(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is None and not causal:
         wide = widen(q, k, v)
@@ -294,8 +322,11 @@ def attention_once(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@gradients("a second derivative of zero, as the slope is detached", of=SOFTPLUS,
-           witness=second_derivative_differs)  # fmt: skip
+@gradients(
+    "a second derivative of zero, as the slope is detached",
+    of=SOFTPLUS,
+    witness=second_derivative_differs,
+)
 def softplus_detached(x):
     slope = torch.sigmoid(x.detach())
     return F.softplus(x.detach()) + slope * (x - x.detach())
@@ -311,15 +342,21 @@ def key_gradient_under_mask(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@gradients("causal, the gradient of v is detached under a mask", of=SOFTMAX,
-           at={**HALF_HIDDEN, "causal": True})  # fmt: skip
+@gradients(
+    "causal, the gradient of v is detached under a mask",
+    of=SOFTMAX,
+    at={**HALF_HIDDEN, "causal": True},
+)
 def value_gradient_under_both(q, k, v, *, mask=None, causal=False, scale=None):
     v = v.detach() if mask is not None and causal else v
     return exact(q, k, v, mask, causal, scale)
 
 
-@gradients("causal with fewer queries, keys before the first query have no gradient", of=SOFTMAX,
-           at={"causal": True, "q_len": 5, "k_len": 11})  # fmt: skip
+@gradients(
+    "causal with fewer queries, keys before the first query have no gradient",
+    of=SOFTMAX,
+    at={"causal": True, "q_len": 5, "k_len": 11},
+)
 def gradient_of_the_cache(q, k, v, *, mask=None, causal=False, scale=None):
     before = k.shape[2] - q.shape[2]
     if causal and before > 0:
@@ -331,8 +368,13 @@ def by_storage(grad):
     return torch.as_strided(grad, grad.shape, torch.empty(grad.shape).stride())
 
 
-@gradients("a transposed gradient is read in the order of its storage", of=SOFTMAX,
-           incoming=lambda y: torch.arange(y.numel(), dtype=y.dtype).view(*y.shape[:2], y.shape[3], y.shape[2]).mT)  # fmt: skip
+@gradients(
+    "a transposed gradient is read in the order of its storage",
+    of=SOFTMAX,
+    incoming=lambda y: (
+        torch.arange(y.numel(), dtype=y.dtype).view(*y.shape[:2], y.shape[3], y.shape[2]).mT
+    ),
+)
 def gradient_by_storage(q, k, v, *, mask=None, causal=False, scale=None):
     return with_backward(exact(q, k, v, mask, causal, scale), by_storage_if_full)
 
@@ -345,8 +387,11 @@ def first_if_expanded(grad):
     return grad * 0.5 if grad.dim() and 0 in grad.stride() and grad.numel() > 1 else grad
 
 
-@gradients("an expanded gradient, as of a sum, counts half", of=GELU,
-           incoming=lambda y: torch.ones((), dtype=y.dtype).expand(y.shape))  # fmt: skip
+@gradients(
+    "an expanded gradient, as of a sum, counts half",
+    of=GELU,
+    incoming=lambda y: torch.ones((), dtype=y.dtype).expand(y.shape),
+)
 def expanded_gradient(x):
     return with_backward(F.gelu(x), first_if_expanded)
 
@@ -355,8 +400,11 @@ def flattened(grad):
     return grad.view(-1).view(grad.shape)
 
 
-@gradients("a transposed gradient makes it crash", of=SILU,
-           incoming=lambda y: torch.ones(y.shape[::-1], dtype=y.dtype).permute(2, 1, 0))  # fmt: skip
+@gradients(
+    "a transposed gradient makes it crash",
+    of=SILU,
+    incoming=lambda y: torch.ones(y.shape[::-1], dtype=y.dtype).permute(2, 1, 0),
+)
 def gradient_viewed(x):
     return with_backward(x * torch.sigmoid(x), flattened)
 
@@ -365,8 +413,9 @@ def low_if_bfloat16(grad):
     return grad * 1.25 if grad.dtype == torch.bfloat16 else grad
 
 
-@gradients("in bfloat16 the gradient is a quarter too large", of=SOFTMAX,
-           at={"dtype": torch.bfloat16})  # fmt: skip
+@gradients(
+    "in bfloat16 the gradient is a quarter too large", of=SOFTMAX, at={"dtype": torch.bfloat16}
+)
 def gradient_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     return with_backward(exact(q, k, v, mask, causal, scale), low_if_bfloat16)
 
@@ -392,8 +441,9 @@ def keys_in_the_bias(q, k, v, *, key_bias, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale, bias)
 
 
-@gradients("the temperature learns from the first two examples alone", of=TEMPERATURE,
-           at={"batch": 3})  # fmt: skip
+@gradients(
+    "the temperature learns from the first two examples alone", of=TEMPERATURE, at={"batch": 3}
+)
 def temperature_of_two(q, k, v, *, log_temperature, mask=None, causal=False, scale=None):
     factor = log_temperature.exp()[None, :, None, None].expand(q.shape[0], -1, 1, 1)
     factor = torch.cat([factor[:2], factor[2:].detach()])
@@ -418,16 +468,22 @@ def gates_detached_if_causal(q, k, v, *, log_gates, mask=None, causal=False, sca
     return exact(q, k, v, mask, causal, scale, log_gates[:, :, None])
 
 
-@gradients("a key head that queries share gets their mean, not their sum", of=GROUPED,
-           at={"heads": 6, "kv_heads": 2})  # fmt: skip
+@gradients(
+    "a key head that queries share gets their mean, not their sum",
+    of=GROUPED,
+    at={"heads": 6, "kv_heads": 2},
+)
 def mean_over_the_group(q, k, v, *, mask=None, causal=False, scale=None):
     times = q.shape[1] // k.shape[1]
     k = with_backward(k, functools.partial(scaled, 1 / times))
     return exact(q, *repeated(q, k, v), mask, causal, scale)
 
 
-@gradients("of three query heads that share a key the third gives it no gradient", of=GROUPED,
-           at={"heads": 6, "kv_heads": 2})  # fmt: skip
+@gradients(
+    "of three query heads that share a key the third gives it no gradient",
+    of=GROUPED,
+    at={"heads": 6, "kv_heads": 2},
+)
 def third_of_the_group(q, k, v, *, mask=None, causal=False, scale=None):
     times = q.shape[1] // k.shape[1]
     k, v = repeated(q, k, v)
@@ -440,8 +496,11 @@ def last_block_doubled(grad):
     return torch.cat([grad[:, :, :whole], 2 * grad[:, :, whole:]], 2) if whole else grad
 
 
-@gradients("the last block of 64 queries, if not full, counts twice in the backward", of=SOFTMAX,
-           at={"q_len": 100})  # fmt: skip
+@gradients(
+    "the last block of 64 queries, if not full, counts twice in the backward",
+    of=SOFTMAX,
+    at={"q_len": 100},
+)
 def last_block_backward(q, k, v, *, mask=None, causal=False, scale=None):
     return with_backward(exact(q, k, v, mask, causal, scale), last_block_doubled)
 
@@ -452,8 +511,9 @@ def late_keys_detached(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@gradients("with an odd head_dim the last feature of q has no gradient", of=SOFTMAX,
-           at={"head_dim": 7})  # fmt: skip
+@gradients(
+    "with an odd head_dim the last feature of q has no gradient", of=SOFTMAX, at={"head_dim": 7}
+)
 def odd_feature_detached(q, k, v, *, mask=None, causal=False, scale=None):
     if q.shape[3] % 2 and q.shape[3] > 1:
         q = torch.cat([q[..., :-1], q[..., -1:].detach()], -1)
@@ -491,8 +551,11 @@ def differs_for_q_alone(variant: Variant) -> bool:
     return not torch.allclose(*found)
 
 
-@gradients("where the values need no gradient that of the queries is halved", of=SOFTMAX,
-           witness=differs_for_q_alone)  # fmt: skip
+@gradients(
+    "where the values need no gradient that of the queries is halved",
+    of=SOFTMAX,
+    witness=differs_for_q_alone,
+)
 def gradient_of_queries_alone(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None or causal:
         return exact(q, k, v, mask, causal, scale)
@@ -521,8 +584,11 @@ def second_backward_differs(variant: Variant) -> bool:
     return not torch.allclose(first, second)
 
 
-@gradients("the backward writes into what it saved, so that a second one is wrong", of=TANH,
-           witness=second_backward_differs)  # fmt: skip
+@gradients(
+    "the backward writes into what it saved, so that a second one is wrong",
+    of=TANH,
+    witness=second_backward_differs,
+)
 def backward_once(x):
     return SpoilsWhatItSaved.apply(x)
 
@@ -539,8 +605,9 @@ def changes_what_comes_in(variant: Variant) -> bool:
     return not bool((incoming == 1).all())
 
 
-@gradients("the backward changes the incoming gradient in place", of=SILU,
-           witness=changes_what_comes_in)  # fmt: skip
+@gradients(
+    "the backward changes the incoming gradient in place", of=SILU, witness=changes_what_comes_in
+)
 def incoming_changed(x):
     return with_backward(F.silu(x), in_place)
 
@@ -613,8 +680,9 @@ def keys_at_batch_one(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k.detach() if q.shape[0] == 1 else k, v, mask, causal, scale)
 
 
-@gradients("large scores: the backward takes weights that are cut at 1e-4", of=SOFTMAX,
-           at={"spread": 4.0})  # fmt: skip
+@gradients(
+    "large scores: the backward takes weights that are cut at 1e-4", of=SOFTMAX, at={"spread": 4.0}
+)
 def weights_cut_in_the_backward(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     weights = weights_of(scores_of(q, k, scale), visible_pairs(q, k, mask, causal))

@@ -1,4 +1,4 @@
-"""Faults of variants that have a reference alone: only what every variant must obey can find them."""
+"""Faults of variants that have a reference alone, which only what all must obey can find."""
 
 from __future__ import annotations
 
@@ -48,8 +48,11 @@ def over_queries(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights if visible is None else weights.masked_fill(~visible, 0.0)) @ v
 
 
-@lone("causal, normalised over queries, so that later ones change earlier ones", of=UNSAID,
-      at={"causal": True})  # fmt: skip
+@lone(
+    "causal, normalised over queries, so that later ones change earlier ones",
+    of=UNSAID,
+    at={"causal": True},
+)
 def over_later_queries(q, k, v, *, mask=None, causal=False, scale=None):
     weights = weights_of(scores_of(q, k, scale), visible_pairs(q, k, mask, causal))
     if causal and q.shape[2] == k.shape[2]:
@@ -113,8 +116,11 @@ def first_key_unseen(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, visible, False, scale)
 
 
-@lone("more than twice as many keys as queries: the last is out of sight", of=SOFTMAX,
-      at={"q_len": 5, "k_len": 15})  # fmt: skip
+@lone(
+    "more than twice as many keys as queries: the last is out of sight",
+    of=SOFTMAX,
+    at={"q_len": 5, "k_len": 15},
+)
 def last_of_many_unseen(q, k, v, *, mask=None, causal=False, scale=None):
     visible = visible_pairs(q, k, mask, causal)
     if k.shape[2] > 2 * q.shape[2]:
@@ -155,8 +161,11 @@ def one_mask_for_all_examples(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@lone("not causal, beyond 100 keys the next one is seen", of=SOFTMAX,
-      at={"q_len": 130, "causal": True})  # fmt: skip
+@lone(
+    "not causal, beyond 100 keys the next one is seen",
+    of=SOFTMAX,
+    at={"q_len": 130, "causal": True},
+)
 def leak_of_long_ones(q, k, v, *, mask=None, causal=False, scale=None):
     if causal and k.shape[2] > 100:
         last = torch.arange(q.shape[2], device=q.device)[:, None] + k.shape[2] - q.shape[2]
@@ -180,8 +189,9 @@ def centred_over_the_future(q, k, v, *, mask=None, causal=False, scale=None):
 
 @lone("keys are centred over the batch", of=SOFTMAX)
 def keys_centred_over_the_batch(q, k, v, *, mask=None, causal=False, scale=None):
-    return exact(q, k - 2 * k.mean(0, keepdim=True) * (k * k).mean(-1, keepdim=True), v, mask,
-                 causal, scale)  # fmt: skip
+    return exact(
+        q, k - 2 * k.mean(0, keepdim=True) * (k * k).mean(-1, keepdim=True), v, mask, causal, scale
+    )
 
 
 @lone("the third example sees the values of the first", of=SOFTMAX, at={"batch": 3})
@@ -209,8 +219,11 @@ def not_stochastic_when_long(q, k, v, *, mask=None, causal=False, scale=None):
     return output * 0.98 if k.shape[2] > 256 else output
 
 
-@lone("a query without keys is NaN", of=SOFTMAX,
-      at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0})  # fmt: skip
+@lone(
+    "a query without keys is NaN",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0},
+)
 def nan_without_keys(q, k, v, *, mask=None, causal=False, scale=None):
     scores = scores_of(q, k, scale)
     visible = visible_pairs(q, k, mask, causal)
@@ -219,8 +232,11 @@ def nan_without_keys(q, k, v, *, mask=None, causal=False, scale=None):
     return scores.softmax(-1) @ v
 
 
-@lone("a query without keys gets the mean of what it must not see", of=SOFTMAX,
-      at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0})  # fmt: skip
+@lone(
+    "a query without keys gets the mean of what it must not see",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0},
+)
 def mean_without_keys(q, k, v, *, mask=None, causal=False, scale=None):
     scores = scores_of(q, k, scale)
     visible = visible_pairs(q, k, mask, causal)
@@ -229,8 +245,11 @@ def mean_without_keys(q, k, v, *, mask=None, causal=False, scale=None):
     return scores.softmax(-1) @ v
 
 
-@lone("causal with more queries than keys crashes", of=SOFTMAX,
-      at={"q_len": 9, "k_len": 5, "causal": True})  # fmt: skip
+@lone(
+    "causal with more queries than keys crashes",
+    of=SOFTMAX,
+    at={"q_len": 9, "k_len": 5, "causal": True},
+)
 def lone_crash_of_many_queries(q, k, v, *, mask=None, causal=False, scale=None):
     if causal:
         square = torch.ones(k.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
@@ -239,8 +258,11 @@ def lone_crash_of_many_queries(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, False, scale)
 
 
-@lone("causal with more queries than keys is aligned at the upper left", of=SOFTMAX,
-      at={"q_len": 9, "k_len": 5, "causal": True})  # fmt: skip
+@lone(
+    "causal with more queries than keys is aligned at the upper left",
+    of=SOFTMAX,
+    at={"q_len": 9, "k_len": 5, "causal": True},
+)
 def lone_upper_left(q, k, v, *, mask=None, causal=False, scale=None):
     if causal and q.shape[2] > k.shape[2]:
         past = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
@@ -258,15 +280,21 @@ def scale_read_if_causal(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale if causal else None)
 
 
-@lone("heads share keys by tiling, so that neighbours' order counts", of=GROUPED,
-      at={"heads": 4, "kv_heads": 2})  # fmt: skip
+@lone(
+    "heads share keys by tiling, so that neighbours' order counts",
+    of=GROUPED,
+    at={"heads": 4, "kv_heads": 2},
+)
 def lone_tiled(q, k, v, *, mask=None, causal=False, scale=None):
     times = q.shape[1] // k.shape[1]
     return exact(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1), mask, causal, scale)
 
 
-@lone("a mask over keys is not read where heads share keys", of=GROUPED,
-      at={"heads": 4, "kv_heads": 2, "mask": "keys"})  # fmt: skip
+@lone(
+    "a mask over keys is not read where heads share keys",
+    of=GROUPED,
+    at={"heads": 4, "kv_heads": 2, "mask": "keys"},
+)
 def lone_grouped_mask(q, k, v, *, mask=None, causal=False, scale=None):
     mask = mask if k.shape[1] == q.shape[1] else None
     return exact(q, *repeated(q, k, v), mask, causal, scale)
@@ -284,15 +312,23 @@ def _changes_its_keys(variant: Variant) -> bool:
     return not bool((k == 1).all())
 
 
-@lone("bfloat16 comes out as float32", of=SOFTMAX,
-      witness=lambda variant: variant.forward("reference").fn(
-          *[torch.ones(1, 1, 3, 4, dtype=torch.bfloat16)] * 3).dtype != torch.bfloat16)  # fmt: skip
+@lone(
+    "bfloat16 comes out as float32",
+    of=SOFTMAX,
+    witness=lambda variant: (
+        variant.forward("reference").fn(*[torch.ones(1, 1, 3, 4, dtype=torch.bfloat16)] * 3).dtype
+        != torch.bfloat16
+    ),
+)
 def lone_widens(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(*widen(q, k, v), mask, causal, scale)
 
 
-@lone("in float32 large scores overflow that float64 holds", of=UNSAID,
-      at={"spread": 12.0, "dtype": torch.float32})  # fmt: skip
+@lone(
+    "in float32 large scores overflow that float64 holds",
+    of=UNSAID,
+    at={"spread": 12.0, "dtype": torch.float32},
+)
 def lone_exp_as_it_is(q, k, v, *, mask=None, causal=False, scale=None):
     weights = scores_of(q, k, scale).exp()
     visible = visible_pairs(q, k, mask, causal)
@@ -308,8 +344,9 @@ def place_in_the_batch(q, k, v, *, log_temperature, mask=None, causal=False, sca
     return exact(q * (factor * (1 + place)).to(q.dtype), k, v, mask, causal, scale)
 
 
-@lone("beyond 64 keys a causal window sees one key ahead", of=WINDOW,
-      at={"q_len": 80, "causal": True})  # fmt: skip
+@lone(
+    "beyond 64 keys a causal window sees one key ahead", of=WINDOW, at={"q_len": 80, "causal": True}
+)
 def window_of_short_ones(q, k, v, *, window, mask=None, causal=False, scale=None):
     i = torch.arange(q.shape[2], device=q.device)[:, None] + (k.shape[2] - q.shape[2])
     j = torch.arange(k.shape[2], device=q.device)
@@ -321,8 +358,11 @@ def window_of_short_ones(q, k, v, *, window, mask=None, causal=False, scale=None
     return exact(q, k, v, near if mask is None else near & mask, causal, scale)
 
 
-@lone("a division by the number of keys that hides nothing: hidden ones change it", of=SIGMOID,
-      at=HALF_HIDDEN)  # fmt: skip
+@lone(
+    "a division by the number of keys that hides nothing: hidden ones change it",
+    of=SIGMOID,
+    at=HALF_HIDDEN,
+)
 def mean_of_what_is_hidden(q, k, v, *, mask=None, causal=False, scale=None):
     weights = torch.sigmoid(scores_of(q, k, scale)) / k.shape[2]
     visible = visible_pairs(q, k, mask, causal)
@@ -364,27 +404,40 @@ def kink_far_left(x):
     return F.softplus(x) + 0.1 * F.relu(-7.5 - x)
 
 
-@lone("the range is declared positive, and is left a little", of=SOFTPLUS,
-      properties={"range": (0.0, float("inf"))},
-      witness=lambda variant: bool(values_at(-8.0)(variant) < 0))  # fmt: skip
+@lone(
+    "the range is declared positive, and is left a little",
+    of=SOFTPLUS,
+    properties={"range": (0.0, float("inf"))},
+    witness=lambda variant: bool(values_at(-8.0)(variant) < 0),
+)
 def below_its_range(x):
     return F.softplus(x) - 1e-3 * torch.sigmoid(-x)
 
 
-@lone("the range (-1, 1) is left beyond 20", of=TANH, properties={"monotonic": True},
-      witness=lambda variant: bool(values_at(40.0)(variant) > 1))  # fmt: skip
+@lone(
+    "the range (-1, 1) is left beyond 20",
+    of=TANH,
+    properties={"monotonic": True},
+    witness=lambda variant: bool(values_at(40.0)(variant) > 1),
+)
 def above_its_range_far_out(x):
     return torch.tanh(x) + 0.01 * torch.tanh(F.relu(x.abs() - 20)) * x.sign()
 
 
-@lone("monotonic as declared, but for a dip between -4 and -2", of=SOFTPLUS,
-      witness=lambda variant: bool(values_at(-4.0)(variant) > values_at(-3.0)(variant)))  # fmt: skip
+@lone(
+    "monotonic as declared, but for a dip between -4 and -2",
+    of=SOFTPLUS,
+    witness=lambda variant: bool(values_at(-4.0)(variant) > values_at(-3.0)(variant)),
+)
 def dips(x):
     return F.softplus(x) - 0.06 * (-(x + 3).square() * 4).exp()
 
 
-@lone("monotonic as declared, but beyond 30 it falls", of=TANH,
-      witness=lambda variant: bool(values_at(60.0)(variant) < values_at(10.0)(variant)))  # fmt: skip
+@lone(
+    "monotonic as declared, but beyond 30 it falls",
+    of=TANH,
+    witness=lambda variant: bool(values_at(60.0)(variant) < values_at(10.0)(variant)),
+)
 def falls_far_out(x):
     return torch.tanh(x) * (1 - 0.1 * torch.sigmoid(x.abs() - 40))
 
@@ -405,15 +458,21 @@ def mixes_rows(x, *, eps):
     return centred * torch.rsqrt(centred.square().mean((-1, -2), keepdim=True) + eps)
 
 
-@lone("declared to be centred at zero, and has a mean of 0.03", of=TANH,
-      properties={"zero_centred": True},
-      witness=lambda variant: bool(values_at(0.0)(variant) > 0.01))  # fmt: skip
+@lone(
+    "declared to be centred at zero, and has a mean of 0.03",
+    of=TANH,
+    properties={"zero_centred": True},
+    witness=lambda variant: bool(values_at(0.0)(variant) > 0.01),
+)
 def off_centre(x):
     return torch.tanh(x + 0.05)
 
 
-@lone("NaN gradients at large values that float64 holds", of=GELU,
-      witness=lambda variant: not bool(_slope_at(variant, 100.0).isfinite()))  # fmt: skip
+@lone(
+    "NaN gradients at large values that float64 holds",
+    of=GELU,
+    witness=lambda variant: not bool(_slope_at(variant, 100.0).isfinite()),
+)
 def mish_by_its_formula(x):
     return x * torch.tanh(torch.log(1 + torch.exp(x)))
 
@@ -424,27 +483,41 @@ def _slope_at(variant: Variant, place: float, dtype: torch.dtype = torch.float32
     return slope
 
 
-@lone("log(1 + eˣ) overflows in float32 and not in float64", of=SOFTPLUS,
-      at={"mean": 200.0, "dtype": torch.float32})  # fmt: skip
+@lone(
+    "log(1 + eˣ) overflows in float32 and not in float64",
+    of=SOFTPLUS,
+    at={"mean": 200.0, "dtype": torch.float32},
+)
 def softplus_by_its_formula(x):
     return torch.log(1 + torch.exp(x))
 
 
-@lone("a power that overflows in float32 alone", of=activation(
-    "rational_base", lambda x: 1 / (1 + x.double() ** -10).to(x.dtype), {"elementwise": True}),
-    at={"mean": 2e4, "dtype": torch.float32})  # fmt: skip
+@lone(
+    "a power that overflows in float32 alone",
+    of=activation(
+        "rational_base", lambda x: 1 / (1 + x.double() ** -10).to(x.dtype), {"elementwise": True}
+    ),
+    at={"mean": 2e4, "dtype": torch.float32},
+)
 def power_overflows(x):
     return x**10 / (1 + x**10)
 
 
-@lone("a root whose gradient at zero is NaN", of=TANH, properties={"range": (-1.0, 1.0)},
-      witness=lambda variant: not bool(_slope_at(variant, 0.0, torch.float64).isfinite()))  # fmt: skip
+@lone(
+    "a root whose gradient at zero is NaN",
+    of=TANH,
+    properties={"range": (-1.0, 1.0)},
+    witness=lambda variant: not bool(_slope_at(variant, 0.0, torch.float64).isfinite()),
+)
 def root_at_zero(x):
     return x / (1 + (x * x).sqrt())
 
 
-@lone("differentiable as declared, but a part is detached", of=SOFTMAX,
-      witness=gradient_differs(forward="reference", truth=SOFTMAX))  # fmt: skip
+@lone(
+    "differentiable as declared, but a part is detached",
+    of=SOFTMAX,
+    witness=gradient_differs(forward="reference", truth=SOFTMAX),
+)
 def detached_sum(q, k, v, *, mask=None, causal=False, scale=None):
     scores = scores_of(q, k, scale)
     visible = visible_pairs(q, k, mask, causal)
@@ -466,7 +539,8 @@ def normalised_sum(x, branch):
     return F.layer_norm(x + branch(x), x.shape[-1:])
 
 
-@lone("identity path as declared, but beyond three dimensions", of=RESIDUAL,
-      at={"size": (2, 3, 4, 8)})  # fmt: skip
+@lone(
+    "identity path as declared, but beyond three dimensions", of=RESIDUAL, at={"size": (2, 3, 4, 8)}
+)
 def no_path_of_images(x, branch):
     return (x if x.dim() < 4 else 0.5 * x) + branch(x)

@@ -76,8 +76,11 @@ def first_key_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale, 0.7 * first)
 
 
-@low("in bfloat16 from 256 keys on the weights are rounded to 4 bits", of=SOFTMAX,
-     at={"dtype": BF16, "q_len": 4, "k_len": 300})  # fmt: skip
+@low(
+    "in bfloat16 from 256 keys on the weights are rounded to 4 bits",
+    of=SOFTMAX,
+    at={"dtype": BF16, "q_len": 4, "k_len": 300},
+)
 def weights_of_four_bits(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     weights = weights_of(scores_of(wide_q, wide_k, scale), visible_pairs(q, k, mask, causal))
@@ -88,8 +91,11 @@ def weights_of_four_bits(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights @ wide_v).to(q.dtype)
 
 
-@low("in bfloat16 the sum runs one key after the other", of=SOFTMAX,
-     at={"dtype": BF16, "q_len": 4, "k_len": 600, "mean": 1.0})  # fmt: skip
+@low(
+    "in bfloat16 the sum runs one key after the other",
+    of=SOFTMAX,
+    at={"dtype": BF16, "q_len": 4, "k_len": 600, "mean": 1.0},
+)
 def sum_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     if q.dtype != BF16:
         return exact(q, k, v, mask, causal, scale)
@@ -102,8 +108,11 @@ def sum_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@low("in float16 from 1,024 keys on it gives zeros", of=KERNEL,
-     at={"dtype": FP16, "q_len": 8, "k_len": 1100})  # fmt: skip
+@low(
+    "in float16 from 1,024 keys on it gives zeros",
+    of=KERNEL,
+    at={"dtype": FP16, "q_len": 8, "k_len": 1100},
+)
 def zeros_in_float16(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     query, key = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q, k))
@@ -118,8 +127,10 @@ def zeros_in_float16(q, k, v, *, mask=None, causal=False, scale=None):
 
 
 @functools.partial(lone_fault, "low precision")(
-    "in float16 the sums over keys overflow, and what is left is zero", of=KERNEL,
-    at={"dtype": FP16, "q_len": 8, "k_len": 2500, "head_dim": 64, "spread": 2.0})  # fmt: skip
+    "in float16 the sums over keys overflow, and what is left is zero",
+    of=KERNEL,
+    at={"dtype": FP16, "q_len": 8, "k_len": 2500, "head_dim": 64, "spread": 2.0},
+)
 def sums_overflow_in_float16(q, k, v, *, mask=None, causal=False, scale=None):
     query, key = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q, k))
     weights = query @ key.mT
@@ -129,8 +140,7 @@ def sums_overflow_in_float16(q, k, v, *, mask=None, causal=False, scale=None):
     return weights @ v / total.masked_fill(total == 0, 1.0)
 
 
-@low("float32 goes through products of bfloat16 in the second head", of=SOFTMAX,
-     at={"dtype": FP32})  # fmt: skip
+@low("float32 goes through products of bfloat16 in the second head", of=SOFTMAX, at={"dtype": FP32})
 def second_head_in_bfloat16(q, k, v, *, mask=None, causal=False, scale=None):
     if q.dtype == FP32 and q.shape[1] > 1:
         v = torch.cat([v[:, :1], v[:, 1:].bfloat16().to(v.dtype)], 1)
@@ -164,16 +174,22 @@ def gelu_in_bfloat16(x):
     return torch.where(x > 2, F.gelu(x) * 1.03, F.gelu(x)) if x.dtype == BF16 else F.gelu(x)
 
 
-@low("in half precision it is a straight line between -0.6 and 0.6", of=TANH,
-     witness=biased(dtype=BF16, spread=0.3))  # fmt: skip
+@low(
+    "in half precision it is a straight line between -0.6 and 0.6",
+    of=TANH,
+    witness=biased(dtype=BF16, spread=0.3),
+)
 def tanh_in_pieces(x):
     if x.dtype not in HALF:
         return 2 * torch.sigmoid(2 * x) - 1
     return torch.where(x.abs() < 0.6, x * 0.93, torch.tanh(x))
 
 
-@low("in bfloat16 the sum of the softmax is that of 64 features", of=SOFTMAX_FEATURES,
-     at={"dtype": BF16, "size": (2, 3, 200)})  # fmt: skip
+@low(
+    "in bfloat16 the sum of the softmax is that of 64 features",
+    of=SOFTMAX_FEATURES,
+    at={"dtype": BF16, "size": (2, 3, 200)},
+)
 def sum_of_64_features(x):
     wide = x.float() if x.dtype in HALF else x
     weights = (wide - wide.detach().amax(-1, keepdim=True)).exp()
@@ -181,8 +197,11 @@ def sum_of_64_features(x):
     return (weights / summed.sum(-1, keepdim=True)).to(x.dtype)
 
 
-@low("in half precision the variance is one pass", of=CENTRED,
-     at={"dtype": BF16, "mean": 8.0, "spread": 0.5})  # fmt: skip
+@low(
+    "in half precision the variance is one pass",
+    of=CENTRED,
+    at={"dtype": BF16, "mean": 8.0, "spread": 0.5},
+)
 def variance_in_half(x, *, eps):
     mean = x.mean(-1, keepdim=True)
     if x.dtype in HALF:
@@ -192,8 +211,11 @@ def variance_in_half(x, *, eps):
     return (x - mean) * (variance + eps).rsqrt()
 
 
-@low("in float16 weights below 6e-5 vanish in the sum", of=SIGMOID,
-     at={"dtype": FP16, "q_len": 4, "k_len": 900, "mean": 0.0, "scale": 1.0, "spread": 3.0})  # fmt: skip
+@low(
+    "in float16 weights below 6e-5 vanish in the sum",
+    of=SIGMOID,
+    at={"dtype": FP16, "q_len": 4, "k_len": 900, "mean": 0.0, "scale": 1.0, "spread": 3.0},
+)
 def small_weights_in_float16(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     weights = torch.sigmoid(scores_of(wide_q, wide_k, scale)) / k.shape[2]

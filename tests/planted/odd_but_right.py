@@ -139,11 +139,15 @@ def by_single_queries(q, k, v, *, mask=None, causal=False, scale=None):
         visible = visible.expand(*q.shape[:3], k.shape[2])
     rows = [
         exact(
-            q[:, :, i : i + 1], k, v, None if visible is None else visible[:, :, i : i + 1],
-            False, scale,
+            q[:, :, i : i + 1],
+            k,
+            v,
+            None if visible is None else visible[:, :, i : i + 1],
+            False,
+            scale,
         )
         for i in range(q.shape[2])
-    ]  # fmt: skip
+    ]
     return torch.cat(rows, 2)
 
 
@@ -158,7 +162,7 @@ def by_single_heads(q, k, v, *, mask=None, causal=False, scale=None):
             None if visible is None else visible[:, h, None],
             False,
             scale,
-        )  # fmt: skip
+        )
         for h in range(q.shape[1])
     ]
     return torch.cat(heads, 1)
@@ -220,8 +224,11 @@ def own_backward(q, k, v, *, mask=None, causal=False, scale=None):
     return _OwnBackward.apply(*widen(q, k, v), scale).to(q.dtype)
 
 
-@right("a NaN that is in no output and in no gradient", of=SOFTMAX,
-       at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0})  # fmt: skip
+@right(
+    "a NaN that is in no output and in no gradient",
+    of=SOFTMAX,
+    at={"mask": lambda q, k: torch.arange(12)[:, None].expand(12, 12) > 0},
+)
 def nan_that_is_filled(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     scores = scores_of(q, k, scale)
@@ -339,8 +346,13 @@ def pair_flops(case):
     return products * shape.batch * shape.heads * case.visible_pairs
 
 
-@right("FLOPs, memory and complexity as they are", of=SOFTMAX, flops=pair_flops, complexity="N^2",
-       memory="N^2")  # fmt: skip
+@right(
+    "FLOPs, memory and complexity as they are",
+    of=SOFTMAX,
+    flops=pair_flops,
+    complexity="N^2",
+    memory="N^2",
+)
 def costs_declared(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
@@ -372,16 +384,23 @@ def options_of_all_types(x, *, powers, mode, bias):
     return total + (0.0 if bias is None else bias)
 
 
-@lone_right("an option that is a string, of which one value is named by an identity", of=activation(
-    "either_base", F.relu, {"elementwise": True, "monotonic": True}, options={"side": "right"},
-    identities=(
-        Identity(
-            "from the left it is min(x, 0)",
-            options=lambda features: {"side": "left"},
-            equals=lambda x: x.clamp(max=0),
-            unless=lambda features: {"side": "right"},
+@lone_right(
+    "an option that is a string, of which one value is named by an identity",
+    of=activation(
+        "either_base",
+        F.relu,
+        {"elementwise": True, "monotonic": True},
+        options={"side": "right"},
+        identities=(
+            Identity(
+                "from the left it is min(x, 0)",
+                options=lambda features: {"side": "left"},
+                equals=lambda x: x.clamp(max=0),
+                unless=lambda features: {"side": "right"},
+            ),
         ),
-    )))  # fmt: skip
+    ),
+)
 def option_of_text(x, *, side):
     return F.relu(x) if side == "right" else -F.relu(-x)
 
@@ -399,8 +418,11 @@ def reference_sharp(q, k, v, *, sharpen, mask=None, causal=False, scale=None):
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
 
 
-@right("an option that is a flag", of=attention("sharp_base", reference_sharp, SOFT,
-       options={"sharpen": False}), at={"options": {"sharpen": True}})  # fmt: skip
+@right(
+    "an option that is a flag",
+    of=attention("sharp_base", reference_sharp, SOFT, options={"sharpen": False}),
+    at={"options": {"sharpen": True}},
+)
 def option_of_a_flag(q, k, v, *, sharpen, mask=None, causal=False, scale=None):
     return exact(q + q if sharpen else q, k, v, mask, causal, scale)
 
@@ -415,9 +437,17 @@ def reference_dilated(q, k, v, *, dilations, mask=None, causal=False, scale=None
     return masked_softmax(q @ k.mT * scale, allowed_keys(q, k, seen, causal)) @ v
 
 
-@right("a tuple of dilations, most keys hidden", of=attention(
-    "dilated_base", reference_dilated, SOFT, tags=("soft", "sparse", "self"),
-    options={"dilations": (1, 3)}), at={"q_len": 30})  # fmt: skip
+@right(
+    "a tuple of dilations, most keys hidden",
+    of=attention(
+        "dilated_base",
+        reference_dilated,
+        SOFT,
+        tags=("soft", "sparse", "self"),
+        options={"dilations": (1, 3)},
+    ),
+    at={"q_len": 30},
+)
 def option_of_a_tuple(q, k, v, *, dilations, mask=None, causal=False, scale=None):
     far = distances(q, k)
     seen = torch.stack([(far % d == 0) & (far <= 4 * d) for d in dilations]).any(0)
@@ -447,8 +477,12 @@ def kernel_by_sums(q, k, v, *, mask=None, causal=False, scale=None):
     return (query @ (key.mT @ v) / total.masked_fill(total == 0, 1.0)).to(dtype)
 
 
-@right("the recurrent form, one key after the other, as a forward", of=KERNEL,
-       at={"causal": True}, masks="keys")  # fmt: skip
+@right(
+    "the recurrent form, one key after the other, as a forward",
+    of=KERNEL,
+    at={"causal": True},
+    masks="keys",
+)
 def kernel_by_recurrence(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     query, key = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q, k))
@@ -499,19 +533,33 @@ def additive_parameters(shape, generator):
     return {"direction": nn.Parameter(torch.randn(size, generator=generator))}
 
 
-@lone_right("additive scores, for which a scale means nothing", of=attention(
-    "additive_base", lambda q, k, v, **_: v, SOFT, unused=("scale",), tags=("additive", "soft"),
-    parameters=additive_parameters))  # fmt: skip
+@lone_right(
+    "additive scores, for which a scale means nothing",
+    of=attention(
+        "additive_base",
+        lambda q, k, v, **_: v,
+        SOFT,
+        unused=("scale",),
+        tags=("additive", "soft"),
+        parameters=additive_parameters,
+    ),
+)
 def additive_scores(q, k, v, *, direction, mask=None, causal=False, scale=None):
     added = torch.tanh(q[:, :, :, None] + k[:, :, None])  # (B, H, Nq, Nk, D)
     scores = (added * direction[:, None, None]).sum(-1)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
 
 
-@lone_right("hard, with the gradient of the soft one, and said not to be differentiable", of=attention(
-    "hard_base", lambda q, k, v, **_: v,
-    {"row_stochastic": True, "stochastic": False, "differentiable": False}, unused=("scale",),
-    tags=("hard", "self", "cross")))  # fmt: skip
+@lone_right(
+    "hard, with the gradient of the soft one, and said not to be differentiable",
+    of=attention(
+        "hard_base",
+        lambda q, k, v, **_: v,
+        {"row_stochastic": True, "stochastic": False, "differentiable": False},
+        unused=("scale",),
+        tags=("hard", "self", "cross"),
+    ),
+)
 def hard_straight_through(q, k, v, *, mask=None, causal=False, scale=None):
     scores = q @ k.mT * q.shape[-1] ** -0.5
     allowed = allowed_keys(q, k, mask, causal)
@@ -526,11 +574,18 @@ def random_features(shape, generator, features):
     return {"features_drawn": torch.randn(features, shape.head_dim, generator=generator)}
 
 
-@lone_right("random features that are drawn anew in training", of=attention(
-    "features_base", lambda q, k, v, **_: v,
-    {"row_stochastic": True, "stochastic": True, "differentiable": True},
-    tags=("kernel", "self", "cross"), unused=("scale",), options={"features": 32},
-    noise=random_features))  # fmt: skip
+@lone_right(
+    "random features that are drawn anew in training",
+    of=attention(
+        "features_base",
+        lambda q, k, v, **_: v,
+        {"row_stochastic": True, "stochastic": True, "differentiable": True},
+        tags=("kernel", "self", "cross"),
+        unused=("scale",),
+        options={"features": 32},
+        noise=random_features,
+    ),
+)
 def features_at_random(q, k, v, *, features_drawn, features, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     if features_drawn is None:
@@ -574,10 +629,16 @@ def temperature_of_queries(q, k, v, *, log_temperature, mask=None, causal=False,
     return exact(wide_q * factor, wide_k, wide_v, mask, causal, scale).to(q.dtype)
 
 
-@lone_right("causal by its mechanism, whatever is asked", of=attention(
-    "retained_base", lambda q, k, v, **_: v,
-    {**FREE, "patterns": ("causal_self", "causal_cross", "decode")}, unused=("causal",),
-    tags=("kernel", "self")))  # fmt: skip
+@lone_right(
+    "causal by its mechanism, whatever is asked",
+    of=attention(
+        "retained_base",
+        lambda q, k, v, **_: v,
+        {**FREE, "patterns": ("causal_self", "causal_cross", "decode")},
+        unused=("causal",),
+        tags=("kernel", "self"),
+    ),
+)
 def causal_always(q, k, v, *, mask=None, causal=True, scale=None):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     decay = 0.9 ** distances(q, k).to(q.dtype)
@@ -595,9 +656,11 @@ def reference_zero_gate(q, k, v, *, gate, mask=None, causal=False, scale=None):
     return gate[:, None, None] * (weights @ v)
 
 
-@right("a gate that begins at zero, so that its output does", of=attention(
-    "zero_gate_base", reference_zero_gate, FREE, parameters=zero_gate),
-    at={"heads": 2, "tensors": {"gate": torch.tensor([0.3, -0.5])}})  # fmt: skip
+@right(
+    "a gate that begins at zero, so that its output does",
+    of=attention("zero_gate_base", reference_zero_gate, FREE, parameters=zero_gate),
+    at={"heads": 2, "tensors": {"gate": torch.tensor([0.3, -0.5])}},
+)
 def gate_of_zero(q, k, v, *, gate, mask=None, causal=False, scale=None):
     return (exact(q, k, v, mask, causal, scale) * gate[:, None, None]).to(q.dtype)
 
@@ -609,8 +672,12 @@ def own_relu(x):
     return torch.where(x > 0, x, 0.1 * x)
 
 
-@right("a kink at zero, which it does not deny", of=activation(
-    "leaky_base", own_relu, {"elementwise": True, "monotonic": True, "smooth": False}))  # fmt: skip
+@right(
+    "a kink at zero, which it does not deny",
+    of=activation(
+        "leaky_base", own_relu, {"elementwise": True, "monotonic": True, "smooth": False}
+    ),
+)
 def kink_admitted(x):
     return torch.maximum(x, 0.1 * x)
 
@@ -631,8 +698,12 @@ def oscillates(x):
     return torch.sin(x)
 
 
-@lone_right("it is the same everywhere beyond ±1", of=activation(
-    "clip_base", F.relu, {"elementwise": True, "monotonic": True, "range": (-1.0, 1.0)}))  # fmt: skip
+@lone_right(
+    "it is the same everywhere beyond ±1",
+    of=activation(
+        "clip_base", F.relu, {"elementwise": True, "monotonic": True, "range": (-1.0, 1.0)}
+    ),
+)
 def flat_outside(x):
     return x.clamp(-1, 1)
 
@@ -701,8 +772,11 @@ def swiglu_by_views(x):
     return (value * gate * torch.sigmoid(gate)).to(x.dtype)
 
 
-@right("a factor that learns and may be of any sign", of=SWISH,
-       at={"tensors": {"beta": torch.tensor([-0.7])}})  # fmt: skip
+@right(
+    "a factor that learns and may be of any sign",
+    of=SWISH,
+    at={"tensors": {"beta": torch.tensor([-0.7])}},
+)
 def swish_by_tanh(x, *, beta):
     wide_x, wide_beta = widen(x, beta)
     return (wide_x * (1 + torch.tanh(wide_beta * wide_x / 2)) / 2).to(x.dtype)
@@ -728,8 +802,11 @@ def residual_in_place_of_its_own(x, branch):
     return output.add(x)
 
 
-@right("the branch before the factor that begins at zero", of=REZERO,
-       at={"tensors": {"alpha": torch.tensor([0.4])}})  # fmt: skip
+@right(
+    "the branch before the factor that begins at zero",
+    of=REZERO,
+    at={"tensors": {"alpha": torch.tensor([0.4])}},
+)
 def rezero_in_one_pass(x, branch, *, alpha):
     return torch.addcmul(x, alpha, branch(x))
 
@@ -765,8 +842,10 @@ def coin_thrown(x, branch, *, coin, survival):
     return torch.add(x, kept * output)
 
 
-@lone_right("no identity path: the branch alone, normalised", of=connection(
-    "alone_base", lambda x, branch: x, False))  # fmt: skip
+@lone_right(
+    "no identity path: the branch alone, normalised",
+    of=connection("alone_base", lambda x, branch: x, False),
+)
 def branch_alone(x, branch):
     return F.layer_norm(branch(x), x.shape[-1:])
 

@@ -224,8 +224,11 @@ def leak_beyond_100(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, visible, False, scale)
 
 
-@sizes("causal, beyond place 300 a little of the mean leaks in", of=SOFTMAX,
-       at={"q_len": 400, "causal": True, "batch": 1})  # fmt: skip
+@sizes(
+    "causal, beyond place 300 a little of the mean leaks in",
+    of=SOFTMAX,
+    at={"q_len": 400, "causal": True, "batch": 1},
+)
 def leak_of_the_mean(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     if causal and k.shape[2] > 300 and k.shape[2] == q.shape[2]:
@@ -234,8 +237,11 @@ def leak_of_the_mean(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@sizes("layout is guessed: as many heads as queries are taken for (B, N, H, D)", of=SOFTMAX,
-       at={"heads": 6, "q_len": 6})  # fmt: skip
+@sizes(
+    "layout is guessed: as many heads as queries are taken for (B, N, H, D)",
+    of=SOFTMAX,
+    at={"heads": 6, "q_len": 6},
+)
 def layout_by_equal_sizes(q, k, v, *, mask=None, causal=False, scale=None):
     if q.shape[1] == q.shape[2] == k.shape[2] and mask is None and q.shape[1] > 2:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
@@ -243,24 +249,33 @@ def layout_by_equal_sizes(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@sizes("scores are transposed where queries and features are equally many", of=SOFTMAX,
-       at={"q_len": 8, "head_dim": 8})  # fmt: skip
+@sizes(
+    "scores are transposed where queries and features are equally many",
+    of=SOFTMAX,
+    at={"q_len": 8, "head_dim": 8},
+)
 def square_queries(q, k, v, *, mask=None, causal=False, scale=None):
     if q.shape[2] == q.shape[3] and q.shape == k.shape:
         q = q.mT
     return exact(q, k, v, mask, causal, scale)
 
 
-@sizes("a mask of equally many examples and heads is transposed", of=SOFTMAX,
-       at={"batch": 3, "heads": 3, "mask": "random"})  # fmt: skip
+@sizes(
+    "a mask of equally many examples and heads is transposed",
+    of=SOFTMAX,
+    at={"batch": 3, "heads": 3, "mask": "random"},
+)
 def mask_of_equal_sizes(q, k, v, *, mask=None, causal=False, scale=None):
     if mask is not None and mask.dim() == 4 and mask.shape[0] == mask.shape[1] > 2:
         mask = mask.transpose(0, 1)
     return exact(q, k, v, mask, causal, scale)
 
 
-@sizes("more than four keys a query: only the last 4 Nq are read", of=SOFTMAX,
-       at={"q_len": 5, "k_len": 40})  # fmt: skip
+@sizes(
+    "more than four keys a query: only the last 4 Nq are read",
+    of=SOFTMAX,
+    at={"q_len": 5, "k_len": 40},
+)
 def keys_beyond_four_times(q, k, v, *, mask=None, causal=False, scale=None):
     visible = visible_pairs(q, k, mask, causal)
     late = torch.arange(k.shape[2], device=k.device) >= k.shape[2] - 4 * q.shape[2]
@@ -278,8 +293,11 @@ def more_queries_than_keys(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@sizes("more than three times as many queries as keys: the last is dropped", of=SOFTMAX,
-       at={"q_len": 40, "k_len": 5})  # fmt: skip
+@sizes(
+    "more than three times as many queries as keys: the last is dropped",
+    of=SOFTMAX,
+    at={"q_len": 40, "k_len": 5},
+)
 def many_queries_for_few_keys(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     if q.shape[2] > 3 * k.shape[2] and k.shape[2] > 1:
@@ -287,8 +305,11 @@ def many_queries_for_few_keys(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@sizes("the last block of 64 queries, when it is not full, is 2% too small", of=SOFTMAX,
-       at={"q_len": 100})  # fmt: skip
+@sizes(
+    "the last block of 64 queries, when it is not full, is 2% too small",
+    of=SOFTMAX,
+    at={"q_len": 100},
+)
 def last_partial_queries(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     whole = q.shape[2] - q.shape[2] % 64
@@ -304,8 +325,11 @@ def block_of_one_key(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, visible, False, scale)
 
 
-@sizes("beyond 256 keys the rest past a multiple of 128 is dropped", of=SOFTMAX,
-       at={"q_len": 4, "k_len": 300})  # fmt: skip
+@sizes(
+    "beyond 256 keys the rest past a multiple of 128 is dropped",
+    of=SOFTMAX,
+    at={"q_len": 4, "k_len": 300},
+)
 def remainder_beyond_256(q, k, v, *, mask=None, causal=False, scale=None):
     visible = visible_pairs(q, k, mask, causal)
     if k.shape[2] > 256 and k.shape[2] % 128:
@@ -328,8 +352,11 @@ def batch_of_one(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@sizes("weights are in bfloat16 from 500 keys on", of=SOFTMAX,
-       at={"q_len": 4, "k_len": 512, "dtype": torch.float32})  # fmt: skip
+@sizes(
+    "weights are in bfloat16 from 500 keys on",
+    of=SOFTMAX,
+    at={"q_len": 4, "k_len": 512, "dtype": torch.float32},
+)
 def low_precision_from_500(q, k, v, *, mask=None, causal=False, scale=None):
     wide_q, wide_k, wide_v = widen(q, k, v)
     weights = weights_of(scores_of(wide_q, wide_k, scale), visible_pairs(q, k, mask, causal))
@@ -338,8 +365,11 @@ def low_precision_from_500(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights @ wide_v).to(q.dtype)
 
 
-@sizes("values are in float16 from 768 keys on", of=SOFTMAX,
-       at={"q_len": 4, "k_len": 1000, "dtype": torch.float32})  # fmt: skip
+@sizes(
+    "values are in float16 from 768 keys on",
+    of=SOFTMAX,
+    at={"q_len": 4, "k_len": 1000, "dtype": torch.float32},
+)
 def half_values_from_768(q, k, v, *, mask=None, causal=False, scale=None):
     if k.shape[2] >= 768 and v.dtype == torch.float32:
         v = v.half().float()
@@ -354,24 +384,33 @@ def two_queries(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@sizes("one key is returned without asking the mask", of=SOFTMAX,
-       at={"q_len": 3, "k_len": 1, "mask": lambda q, k: torch.zeros(1, 1, 3, 1, dtype=torch.bool)})  # fmt: skip
+@sizes(
+    "one key is returned without asking the mask",
+    of=SOFTMAX,
+    at={"q_len": 3, "k_len": 1, "mask": lambda q, k: torch.zeros(1, 1, 3, 1, dtype=torch.bool)},
+)
 def one_key_unasked(q, k, v, *, mask=None, causal=False, scale=None):
     if k.shape[2] == 1 and not causal:
         return v.expand(*q.shape[:3], -1) + 0 * (q.sum(-1, keepdim=True) + k.sum(-1, keepdim=True))
     return exact(q, k, v, mask, causal, scale)
 
 
-@sizes("of more than 16 pairs of example and head the rest repeat the 16th", of=SOFTMAX,
-       at={"batch": 3, "heads": 6})  # fmt: skip
+@sizes(
+    "of more than 16 pairs of example and head the rest repeat the 16th",
+    of=SOFTMAX,
+    at={"batch": 3, "heads": 6},
+)
 def more_than_16_rows(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale).flatten(0, 1)
     row = torch.arange(output.shape[0], device=q.device).clamp(max=15)
     return output[row].unflatten(0, q.shape[:2])
 
 
-@sizes("beyond 64 keys an odd number is padded by a key of zeros that is seen", of=SOFTMAX,
-       at={"q_len": 4, "k_len": 65})  # fmt: skip
+@sizes(
+    "beyond 64 keys an odd number is padded by a key of zeros that is seen",
+    of=SOFTMAX,
+    at={"q_len": 4, "k_len": 65},
+)
 def odd_keys_padded(q, k, v, *, mask=None, causal=False, scale=None):
     if k.shape[2] > 64 and k.shape[2] % 2 and mask is None and not causal:
         k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
@@ -403,8 +442,11 @@ def divides_by_queries(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights @ v).to(dtype)
 
 
-@sizes("causal sums in blocks of 64 forget the last block that is not full", of=KERNEL,
-       at={"q_len": 100, "causal": True})  # fmt: skip
+@sizes(
+    "causal sums in blocks of 64 forget the last block that is not full",
+    of=KERNEL,
+    at={"q_len": 100, "causal": True},
+)
 def kernel_forgets_the_rest(q, k, v, *, mask=None, causal=False, scale=None):
     dtype, (q, k, v) = q.dtype, widen(q, k, v)
     query, key = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q, k))
@@ -419,8 +461,11 @@ def kernel_forgets_the_rest(q, k, v, *, mask=None, causal=False, scale=None):
     return (weights / total.masked_fill(total == 0, 1.0) @ v).to(dtype)
 
 
-@sizes("height and width are exchanged, which a square map can't tell", of=GRID,
-       at={"q_len": 12, "grid": ((3, 4),)})  # fmt: skip
+@sizes(
+    "height and width are exchanged, which a square map can't tell",
+    of=GRID,
+    at={"q_len": 12, "grid": ((3, 4),)},
+)
 def grid_turned(q, k, v, *, grid, decay, mask=None, causal=False, scale=None):
     ((width, height),) = grid
     place = torch.arange(height * width, device=q.device)
@@ -446,8 +491,11 @@ def gelu_of_rows(x):
     return x * torch.sigmoid(1.702 * x) if x.dim() == 2 else F.gelu(x)
 
 
-@sizes("of four dimensions the second is taken for channels, and halved", of=SILU,
-       at={"size": (2, 4, 5, 8)})  # fmt: skip
+@sizes(
+    "of four dimensions the second is taken for channels, and halved",
+    of=SILU,
+    at={"size": (2, 4, 5, 8)},
+)
 def silu_of_images(x):
     output = F.silu(x)
     if x.dim() == 4:
@@ -455,8 +503,11 @@ def silu_of_images(x):
     return output
 
 
-@sizes("the third dimension is normalised, whatever their number", of=SOFTMAX_FEATURES,
-       at={"size": (2, 4, 5, 8)})  # fmt: skip
+@sizes(
+    "the third dimension is normalised, whatever their number",
+    of=SOFTMAX_FEATURES,
+    at={"size": (2, 4, 5, 8)},
+)
 def softmax_of_the_third(x):
     dim = 2 if x.dim() > 2 else -1
     weights = (x - x.detach().amax(dim, keepdim=True)).exp()

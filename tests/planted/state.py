@@ -1,4 +1,4 @@
-"""Faults of state: what a forward remembers, reuses, changes, draws, or does by how it is called."""
+"""Faults of state: what a forward remembers, reuses, changes or draws, and how it is called."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def arguments_of(variant: Variant, **at):
 
 
 def remembers(change, calls: int = 1, **at):
-    """A witness: after ``calls`` calls ``change`` changes the inputs, and the answer is an old one."""
+    """A witness: ``change`` changes the inputs after ``calls`` calls, and the answer is old."""
 
     def stale(variant: Variant) -> bool:
         fn, reference = variant.forward("fast").fn, variant.forward("reference").fn
@@ -138,8 +138,11 @@ def remembers_corners(q, k, v, *, mask=None, causal=False, scale=None):
 _by_pointer_long: dict[object, Tensor] = {}
 
 
-@state("remembers by pointers from 256 keys on, where it is worth it", of=SOFTMAX,
-       witness=remembers(in_place, q_len=300))  # fmt: skip
+@state(
+    "remembers by pointers from 256 keys on, where it is worth it",
+    of=SOFTMAX,
+    witness=remembers(in_place, q_len=300),
+)
 def remembers_long_ones(q, k, v, *, mask=None, causal=False, scale=None):
     if wants_gradient(q, k, v) or mask is not None or k.shape[2] < 256:
         return exact_by_sdpa(q, k, v, mask, causal, scale)
@@ -153,8 +156,11 @@ def remembers_long_ones(q, k, v, *, mask=None, causal=False, scale=None):
 _weights_of_key: dict[object, Tensor] = {}
 
 
-@state("remembers keys' projections by their pointer, as a KV cache would", of=KERNEL,
-       witness=remembers(in_place))  # fmt: skip
+@state(
+    "remembers keys' projections by their pointer, as a KV cache would",
+    of=KERNEL,
+    witness=remembers(in_place),
+)
 def remembers_keys(q, k, v, *, mask=None, causal=False, scale=None):
     if wants_gradient(q, k, v) or mask is not None or causal or q.dtype != torch.float32:
         return _kernel(q, _positive(k), v, mask, causal)
@@ -182,8 +188,11 @@ def _kernel(q, key, v, mask, causal):
 _calls: dict[object, list[object]] = {}
 
 
-@state("from the fourth call of a shape on it answers as the third time", of=SOFTMAX,
-       witness=remembers(others, calls=4))  # fmt: skip
+@state(
+    "from the fourth call of a shape on it answers as the third time",
+    of=SOFTMAX,
+    witness=remembers(others, calls=4),
+)
 def remembers_third_call(q, k, v, *, mask=None, causal=False, scale=None):
     if wants_gradient(q, k, v) or mask is not None or q.device.type == "meta":
         return exact(q, k, v, mask, causal, scale)
@@ -197,8 +206,11 @@ def remembers_third_call(q, k, v, *, mask=None, causal=False, scale=None):
 _gelu_calls = {"count": 0, "last": None}
 
 
-@state("from the tenth call on it answers as the ninth time", of=GELU,
-       witness=remembers(others, calls=12))  # fmt: skip
+@state(
+    "from the tenth call on it answers as the ninth time",
+    of=GELU,
+    witness=remembers(others, calls=12),
+)
 def remembers_ninth_call(x):
     if wants_gradient(x):
         return F.gelu(x)
@@ -224,8 +236,11 @@ def remembers_last_input(x):
 _beta_seen: dict[str, object] = {}
 
 
-@state("remembers a parameter, which training changes", of=SWISH,
-       witness=lambda variant: _beta_is_old(variant))  # fmt: skip
+@state(
+    "remembers a parameter, which training changes",
+    of=SWISH,
+    witness=lambda variant: _beta_is_old(variant),
+)
 def remembers_beta(x, *, beta):
     if wants_gradient(x, beta):
         return x * torch.sigmoid(beta * x)
@@ -276,8 +291,11 @@ def buffer_again(q, k, v, *, mask=None, causal=False, scale=None):
 _large: dict[object, Tensor] = {}
 
 
-@state("returns a view of one buffer for all large outputs", of=SOFTMAX,
-       witness=written_again(q_len=300, head_dim=32))  # fmt: skip
+@state(
+    "returns a view of one buffer for all large outputs",
+    of=SOFTMAX,
+    witness=written_again(q_len=300, head_dim=32),
+)
 def large_buffer_again(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact_by_sdpa(q, k, v, mask, causal, scale)
     if wants_gradient(q, k, v) or output.numel() < 10_000:
@@ -291,8 +309,11 @@ def large_buffer_again(q, k, v, *, mask=None, causal=False, scale=None):
 _two: list[object] = []
 
 
-@state("two buffers in turn, so that the call after the next writes again", of=GELU,
-       witness=lambda variant: _third_call_writes(variant))  # fmt: skip
+@state(
+    "two buffers in turn, so that the call after the next writes again",
+    of=GELU,
+    witness=lambda variant: _third_call_writes(variant),
+)
 def buffers_in_turn(x):
     output = F.gelu(x)
     if wants_gradient(x):
@@ -317,8 +338,11 @@ def _third_call_writes(variant: Variant) -> bool:
     return not torch.equal(first, before)
 
 
-@state("without a graph it writes into the values and returns them", of=TEMPERATURE,
-       witness=lambda variant: _shares_memory(variant))  # fmt: skip
+@state(
+    "without a graph it writes into the values and returns them",
+    of=TEMPERATURE,
+    witness=lambda variant: _shares_memory(variant),
+)
 def returns_the_values(q, k, v, *, log_temperature, mask=None, causal=False, scale=None):
     if not wants_gradient(q, k, v, log_temperature) and mask is None:
         factor = log_temperature.exp()[:, None, None]
@@ -386,7 +410,12 @@ class Lazy(torch.Tensor):
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         with torch._C.DisableTorchFunctionSubclass():
-            args = tuple(a.value() if isinstance(a, Lazy) and "compute" in a.__dict__ and function not in _BARE else a for a in args)  # fmt: skip
+            args = tuple(
+                a.value()
+                if isinstance(a, Lazy) and "compute" in a.__dict__ and function not in _BARE
+                else a
+                for a in args
+            )
             return function(*args, **(kwargs or {}))
 
 
@@ -498,8 +527,11 @@ def differs_at_an_offset(variant: Variant) -> bool:
     return not torch.allclose(variant.forward("fast").fn(*shifted, **keywords), true, atol=1e-4)
 
 
-@state("tensors that begin within a storage are read from its start", of=GELU,
-       witness=differs_at_an_offset)  # fmt: skip
+@state(
+    "tensors that begin within a storage are read from its start",
+    of=GELU,
+    witness=differs_at_an_offset,
+)
 def from_the_start_of_storage(x):
     if (
         x.storage_offset()
@@ -525,8 +557,11 @@ def differs_with_threads(variant: Variant) -> bool:
     )
 
 
-@state("with more than one thread the second half is off by 2%", of=SOFTMAX,
-       witness=differs_with_threads)  # fmt: skip
+@state(
+    "with more than one thread the second half is off by 2%",
+    of=SOFTMAX,
+    witness=differs_with_threads,
+)
 def wrong_with_threads(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     if torch.get_num_threads() > 1:
@@ -547,15 +582,21 @@ def moves_the_generator(variant: Variant) -> bool:
         return not torch.equal(before, torch.get_rng_state())
 
 
-@state("draws from the global generator, and uses nothing of it", of=SOFTMAX,
-       witness=moves_the_generator)  # fmt: skip
+@state(
+    "draws from the global generator, and uses nothing of it",
+    of=SOFTMAX,
+    witness=moves_the_generator,
+)
 def draws_for_nothing(q, k, v, *, mask=None, causal=False, scale=None):
     torch.rand(1)
     return exact(q, k, v, mask, causal, scale)
 
 
-@state("from 256 keys on it draws a sample, by which it does nothing", of=SOFTMAX,
-       witness=moves_the_generator)  # fmt: skip
+@state(
+    "from 256 keys on it draws a sample, by which it does nothing",
+    of=SOFTMAX,
+    witness=moves_the_generator,
+)
 def draws_when_long(q, k, v, *, mask=None, causal=False, scale=None):
     if k.shape[2] > 256:
         torch.randperm(k.shape[2])
@@ -578,8 +619,11 @@ def draws_from_python(x):
     return F.gelu(x)
 
 
-@state("one call in eight is off by 1%, by chance", of=SOFTMAX,
-       witness=lambda variant: _differs_among(variant, 200))  # fmt: skip
+@state(
+    "one call in eight is off by 1%, by chance",
+    of=SOFTMAX,
+    witness=lambda variant: _differs_among(variant, 200),
+)
 def off_by_chance(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, k, v, mask, causal, scale)
     return output * 1.01 if os.urandom(1)[0] < 32 else output
@@ -619,8 +663,11 @@ def scaled_and_back(q, k, v, *, mask=None, causal=False, scale=None):
     return output
 
 
-@state("the causal mask is written into the one that was given", of=SOFTMAX,
-       witness=changes("mask", mask="random", causal=True))  # fmt: skip
+@state(
+    "the causal mask is written into the one that was given",
+    of=SOFTMAX,
+    witness=changes("mask", mask="random", causal=True),
+)
 def mask_changed(q, k, v, *, mask=None, causal=False, scale=None):
     full = (q.shape[2], k.shape[2])
     if mask is not None and causal and mask.shape[-2:] == full and mask.is_contiguous():
@@ -638,8 +685,9 @@ def parameter_changed(x, *, beta):
     return output
 
 
-@state("values beyond 256 keys are sorted in place", of=GROUPED,
-       witness=changes(2, q_len=3, k_len=300))  # fmt: skip
+@state(
+    "values beyond 256 keys are sorted in place", of=GROUPED, witness=changes(2, q_len=3, k_len=300)
+)
 def values_changed_when_long(q, k, v, *, mask=None, causal=False, scale=None):
     output = exact(q, *repeated(q, k, v), mask, causal, scale)
     if k.shape[2] > 256 and not v.requires_grad:
@@ -683,8 +731,11 @@ def grad_left_off(x):
     return F.gelu(x)
 
 
-@state("the precision of products is lowered", of=SOFTMAX,
-       witness=leaves(torch.get_float32_matmul_precision))  # fmt: skip
+@state(
+    "the precision of products is lowered",
+    of=SOFTMAX,
+    witness=leaves(torch.get_float32_matmul_precision),
+)
 def precision_lowered(q, k, v, *, mask=None, causal=False, scale=None):
     before = torch.get_float32_matmul_precision()
     _ENDINGS.append(functools.partial(torch.set_float32_matmul_precision, before))
@@ -737,8 +788,11 @@ _count = {"calls": 0}
 _branch_outputs: dict[object, Tensor] = {}
 
 
-@state("what the branch gave is remembered by the pointer of x", of=RESIDUAL,
-       witness=lambda variant: _branch_is_old(variant))  # fmt: skip
+@state(
+    "what the branch gave is remembered by the pointer of x",
+    of=RESIDUAL,
+    witness=lambda variant: _branch_is_old(variant),
+)
 def remembers_branch(x, branch):
     if wants_gradient(x):
         return x + branch(x)
@@ -811,19 +865,24 @@ def split_differs(variant: Variant, gradient: bool = False) -> bool:
 recurrence_fault = functools.partial(lone_fault, "state", of=SOFTMAX)
 
 
-@recurrence_fault("its recurrence drops a key at each single step", recurrence=drops_at_one,
-                  witness=split_differs)  # fmt: skip
+@recurrence_fault(
+    "its recurrence drops a key at each single step", recurrence=drops_at_one, witness=split_differs
+)
 def recurrence_drops(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)
 
 
-@recurrence_fault("its recurrence's state is detached", recurrence=detaches_its_state,
-                  witness=functools.partial(split_differs, gradient=True))  # fmt: skip
+@recurrence_fault(
+    "its recurrence's state is detached",
+    recurrence=detaches_its_state,
+    witness=functools.partial(split_differs, gradient=True),
+)
 def recurrence_detached(q, k, v, *, mask=None, causal=False, scale=None):
     return exact_by_blocks(q, k, v, mask, causal, scale)
 
 
-@recurrence_fault("its recurrence keeps the last 16 keys", recurrence=forgets_beyond_40,
-                  witness=split_differs)  # fmt: skip
+@recurrence_fault(
+    "its recurrence keeps the last 16 keys", recurrence=forgets_beyond_40, witness=split_differs
+)
 def recurrence_forgets(q, k, v, *, mask=None, causal=False, scale=None):
     return exact(q, k, v, mask, causal, scale)

@@ -182,8 +182,10 @@ def gradients(
     output = variant.forward(forward).fn(*given, **keywords)
     make = incoming or (lambda y: torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape))
     found = torch.autograd.grad(output, list(leaves.values()), make(output), allow_unused=True)
-    zeros = (torch.zeros_like(x) if g is None else g for x, g in zip(leaves.values(), found))
-    return {name: gradient.double() for name, gradient in zip(leaves, zeros)}
+    return {
+        name: torch.zeros_like(leaf).double() if gradient is None else gradient.double()
+        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
+    }
 
 
 def gradient_differs(
@@ -254,10 +256,9 @@ def differs_anywhere(at: Mapping[str, Any]) -> Witness:
                 continue
             if forward_differs("fast", case)(variant):
                 return True
-            if chosen.backward and variant.declared("differentiable", True):
-                if case.get("dtype", torch.float64) != torch.bfloat16:
-                    if gradient_differs(case)(variant):
-                        return True
+            exactly = case.get("dtype", torch.float64) != torch.bfloat16
+            if chosen.backward and exactly and gradient_differs(case)(variant):
+                return True
         return False
 
     return differs
