@@ -8,11 +8,12 @@ A certificate takes seconds, and the corpus holds hundreds of variants: `--every
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +24,22 @@ import bakeoff
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from planted import PLANTED, Planted
 
+BY_NAME = {planted.name: planted for planted in PLANTED}
+
 
 @dataclass(frozen=True)
 class Outcome:
     """What the certificate of one planted variant says."""
 
-    planted: Planted
+    name: str
     verdict: str
     reason: str
     seconds: float
+
+    @property
+    def planted(self) -> Planted:
+        """The variant, which can't be sent from process to process."""
+        return BY_NAME[self.name]
 
     @property
     def as_expected(self) -> bool:
@@ -39,28 +47,31 @@ class Outcome:
         return self.verdict in self.planted.expected
 
 
-def certified(planted: Planted) -> Outcome:
+def certified(name: str) -> Outcome:
     """The certificate of one variant; an exception of the checker itself is a verdict, too."""
     started = time.monotonic()
     try:
-        certificate = bakeoff.check(planted.variant)
+        certificate = bakeoff.check(BY_NAME[name].variant)
     except Exception as error:
-        return Outcome(planted, "no certificate", repr(error), time.monotonic() - started)
+        return Outcome(name, "no certificate", repr(error), time.monotonic() - started)
     bad = [forward for forward in certificate.forwards if forward.verdict == certificate.verdict]
     reason = bad[0].reason if bad else ""
-    return Outcome(planted, certificate.verdict, reason, time.monotonic() - started)
+    return Outcome(name, certificate.verdict, reason, time.monotonic() - started)
 
 
 def outcomes_of(chosen: Iterable[Planted], jobs: int) -> list[Outcome]:
     """All certificates, with a line for each as it is done."""
     outcomes = []
-    with ThreadPoolExecutor(jobs) as pool:
-        for future in as_completed([pool.submit(certified, planted) for planted in chosen]):
+    # Processes, and new ones: checks that share one would share what it registers for pickling.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        for future in as_completed([pool.submit(certified, one.name) for one in chosen]):
             outcome = future.result()
             outcomes.append(outcome)
             mark = "  " if outcome.as_expected else "! "
-            name, reason = outcome.planted.name, outcome.reason.replace("\n", " ")[:90]
-            print(f"{mark}{name}: {outcome.verdict}, {outcome.seconds:.1f} s; {reason}", flush=True)
+            reason = outcome.reason.replace("\n", " ")[:90]
+            line = f"{mark}{outcome.name}: {outcome.verdict}, {outcome.seconds:.1f} s; {reason}"
+            print(line, flush=True)
     return outcomes
 
 
@@ -86,11 +97,9 @@ def lists(outcomes: list[Outcome]) -> str:
     missed = [outcome for outcome in faulty if not outcome.as_expected]
     accused = [outcome for outcome in odd if not outcome.as_expected]
     lines = [f"{len(faulty) - len(missed)} of {len(faulty)} faults found. Missed:"]
-    lines += [
-        f"- {o.planted.kind}: {o.planted.name} ({o.verdict}): {o.planted.why}" for o in missed
-    ]
+    lines += [f"- {o.planted.kind}: {o.name} ({o.verdict}): {o.planted.why}" for o in missed]
     lines += [f"{len(accused)} of {len(odd)} right variants accused:"]
-    lines += [f"- {o.planted.name} ({o.verdict}): {o.reason}" for o in accused]
+    lines += [f"- {o.name} ({o.verdict}): {o.reason}" for o in accused]
     return "\n".join(lines)
 
 
