@@ -242,7 +242,7 @@ def softplus_of_zero(x):
     return F.softplus(x) * (x / x)
 
 
-@arguments("beyond 20 softplus is x, in float64 too", of=SOFTPLUS, at={"mean": 21.0})
+@arguments("beyond 12 softplus is x, in float64 too", of=SOFTPLUS, at={"mean": 21.0})
 def softplus_with_a_threshold(x):
     return F.softplus(x, threshold=12)
 
