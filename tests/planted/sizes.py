@@ -64,9 +64,9 @@ def odd_heads(q, k, v, *, mask=None, causal=False, scale=None):
 
 @sizes("slopes are computed for a power of two of heads", of=ALIBI, at={"heads": 3})
 def slopes_of_a_power_of_two(q, k, v, *, slopes, mask=None, causal=False, scale=None):
-    heads = torch.arange(1, q.shape[1] + 1, device=q.device)
     power = 1 << (q.shape[1] - 1).bit_length()
-    own = (2.0 ** (-8 * heads / power)).to(slopes)[: q.shape[1]] + 0 * slopes
+    # The slopes of h heads are 2^(-8 / h) and its powers: of another number they have its root.
+    own = slopes ** (q.shape[1] / power)
     return exact(q, k, v, mask, causal, scale, -own[:, None, None] * distances(q, k))
 
 
