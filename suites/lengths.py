@@ -144,11 +144,11 @@ def _race(
     points: dict[Cell, tuple[float, str]] = {}
     for cell in calls:
         record = outputs.record(names[cell], cell)
-        if record.status == Status.OK:
-            points[cell] = _point(race, names[cell], floor)
-        else:
+        if record.status == Status.WRONG:
             rivals[cell].stopped = f"N = {n}: {record.reason}"
             rivals[cell].failed = replace(record, reason=rivals[cell].stopped)
+        else:
+            points[cell] = _point(race, names[cell], floor)
     return points
 
 

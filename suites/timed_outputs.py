@@ -18,6 +18,7 @@ from bakeoff.suites.errors import LIMIT
 from bakeoff.suites.fresh_values import FreshValues
 from bakeoff.suites.records import TIMED_OUTPUT, Cell, Record, Status
 from bakeoff.suites.tensors import dtype_of, unit_roundoff, why_not
+from bakeoff.suites.verdicts import brief
 
 __all__ = ["TimedOutputs"]
 
@@ -54,13 +55,26 @@ class _Expected:
         return float((known & ~near).sum()) / max(1, int(known.sum()))
 
 
+@dataclass(frozen=True)
+class _Oracle:
+    """What is known beforehand of what a call returns.
+
+    Args:
+        expected: Of each quantity, in the order in which the call returns them.
+        missing: Why nothing is known.
+    """
+
+    expected: Mapping[str, _Expected]
+    missing: str = ""
+
+
 @dataclass
 class _Watched:
     """A call that is timed, and what is known of its outputs.
 
     Args:
         call: The call.
-        expected: Of each quantity, in the order in which the call returns them.
+        oracle: What is known of its outputs.
         samples: How often it got new values.
         kept: What a timed call returned, and copies made as soon as the clock had stopped.
         worst: The largest share of elements that were off.
@@ -68,7 +82,7 @@ class _Watched:
     """
 
     call: Call
-    expected: Mapping[str, _Expected]
+    oracle: _Oracle
     samples: int = 0
     kept: tuple[list[torch.Tensor | None], list[torch.Tensor | None]] | None = None
     worst: float = 0.0
@@ -93,13 +107,13 @@ class _Watched:
             self.fault = f"a timed call returned a {strange[0]}, expected a plain tensor"
             return
         copies = [o if o is None else o.detach().clone() for o in outputs]
-        if self.is_settled:
+        if self.is_settled and self.oracle.expected:
             self._compare(copies)
         self._look_back(copies)
         self.kept = (outputs, copies) if self.is_settled else None
 
     def _compare(self, copies: Sequence[torch.Tensor | None]) -> None:
-        for (name, expected), copy in zip(self.expected.items(), copies, strict=True):
+        for (name, expected), copy in zip(self.oracle.expected.items(), copies, strict=True):
             off = expected.off(copy)
             self.worst = max(self.worst, off)
             if off > MOST_OFF and not self.fault:
@@ -140,17 +154,18 @@ class TimedOutputs:
     def __init__(self, calls: Mapping[str, Call], announce: Callable[[str], None]) -> None:
         self._announce = announce
         self._values = FreshValues()
-        known: dict[str, Mapping[str, _Expected]] = {}
+        oracles: dict[str, _Oracle] = {}
         self._watched: dict[str, _Watched] = {}
         for name, call in calls.items():
             announce(name)
             self._values.settle(call.arguments.leaves().values())
-            forward = "reference" if _is_affordable(call) else call.cell.forward
             # One oracle for all forwards of a variant, and for the baseline and its twin.
-            key = f"{call.variant.name}:{forward} {replace(call.cell.case, mode='eager')}"
-            if key not in known:
-                known[key] = _expected(call, forward)
-            self._watched[name] = _Watched(call, known[key])
+            wide = _is_affordable(call)
+            of = call.variant.name if wide else call.cell.label
+            key = f"{of} {replace(call.cell.case, mode='eager')}"
+            if key not in oracles:
+                oracles[key] = _oracle_of(call, wide=wide)
+            self._watched[name] = _Watched(call, oracles[key])
 
     def renew(self, name: str) -> None:
         """Give the inputs of what runs next new values."""
@@ -180,8 +195,14 @@ class TimedOutputs:
     def record(self, name: str, cell: Cell) -> Record:
         """How far it was off, or why it is wrong."""
         watched = self._watched[name]
-        status = Status.WRONG if watched.fault else Status.OK
-        return Record(cell, TIMED_OUTPUT, watched.worst, status=status, reason=watched.fault)
+        if watched.fault:
+            return Record(
+                cell, TIMED_OUTPUT, watched.worst, status=Status.WRONG, reason=watched.fault
+            )
+        if not watched.oracle.expected:
+            reason = f"what it should be can't be computed: {watched.oracle.missing}"
+            return Record(cell, TIMED_OUTPUT, status=Status.UNSUPPORTED, reason=reason)
+        return Record(cell, TIMED_OUTPUT, watched.worst)
 
 
 def _is_plain(output: object) -> bool:
@@ -207,12 +228,25 @@ def _is_affordable(call: Call) -> bool:
     return will_not_fit(call.variant, "reference", wide) is None
 
 
-def _expected(call: Call, forward: str) -> dict[str, _Expected]:
-    """What each quantity should be: by the reference in float64, by another as it is."""
+def _oracle_of(call: Call, *, wide: bool) -> _Oracle:
+    """By the reference in float64 where ``wide``; else, or where that raises, by the call itself.
+
+    What a reference raises is for the suite ``accuracy`` to say, and no reason not to race.
+    """
+    missing = ""
+    for is_wide in (True, False) if wide else (False,):
+        try:
+            return _Oracle(_expected(call, wide=is_wide))
+        except Exception as error:
+            missing = brief(error)
+    return _Oracle({}, missing)
+
+
+def _expected(call: Call, *, wide: bool) -> dict[str, _Expected]:
+    forward = "reference" if wide else call.cell.forward
     fn, dtype = call.variant.forward(forward).fn, dtype_of(call.cell.case.dtype)
     measure = output_of if call.direction == "forward" else gradients_of
     copies = call.arguments.map(lambda t: t.detach().clone())
-    wide = forward == "reference"
     exact_in = copies.to(torch.float64) if wide else copies
     exact = measure(fn, exact_in, SIGNS_SEED)
     moved = measure(fn, exact_in, SIGNS_SEED, unit_roundoff(dtype))

@@ -127,6 +127,17 @@ def test_what_is_right_has_a_time(
     assert ("ratio", Status.OK) in of_fast(records)
 
 
+def test_what_a_reference_raises_stops_no_race(catalog: Catalog) -> None:
+    def only_float32(q, k, v, **given):
+        if q.dtype == torch.float64:
+            raise TypeError("not in float64")
+        return right(q, k, v, **given)
+
+    records = raced(catalog, attention(fused, only_float32))
+    assert {r.status for r in records} <= {Status.OK, Status.UNSUPPORTED}
+    assert ("timed_output", Status.OK) in of_fast(records)
+
+
 def test_where_the_baseline_is_wrong_there_is_no_ratio(catalog: Catalog) -> None:
     make = next(m for m in PLANTED if m.__name__ == "by_pointer_and_version")
     records = raced(catalog, attention(make()), baseline="planted:fast")
@@ -225,7 +236,7 @@ def bakeoff_variants():
 def test_pytest_benchmark_notices_it(tmp_path: Path) -> None:
     pytest.importorskip("pytest_benchmark")
     (tmp_path / "planted.py").write_text(PLUGIN)
-    given = ("--bakeoff-variant", "planted.py", "--bakeoff-speed", "-k", "speed and planted")
+    given = ("--bakeoff-variant", "planted.py", "--bakeoff-speed", "-k", "planted:fast-128-forward")
     timed = ("--benchmark-max-time", "0.02", "--benchmark-json", "times.json")
     plugins = (*PLUGINS, "-p", "pytest_benchmark.plugin")
     told = run(tmp_path, *given, *timed, plugins=plugins, status=1)
