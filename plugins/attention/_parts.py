@@ -45,7 +45,7 @@ def merged(*parts: Part) -> Part:
     """The attention over the keys of all parts together, none of which may be in two."""
     # Not by pairs with logaddexp: where one part is hidden, its second derivative is NaN.
     totals = torch.cat([total for _, total in parts], -1)  # (B, H, Nq, parts)
-    weights = totals.softmax(-1).split(1, -1)
+    weights = totals.softmax(-1).chunk(len(parts), -1)
     output = weights[0] * parts[0][0]
     for weight, (further, _) in zip(weights[1:], parts[1:], strict=True):
         output = torch.addcmul(output, weight, further)
