@@ -72,7 +72,3 @@ class _PackedGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, into: torch.Tensor) -> torch.Tensor:
         return pack_rows(into)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor) -> torch.Tensor:
-        return tangent.view_as(tangent)

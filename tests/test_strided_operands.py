@@ -154,3 +154,15 @@ def test_plain_products_are_seen() -> None:
         output.sum().backward()
     assert seen.products == 6
     assert len(seen.found) > 3
+
+
+def test_a_packed_gradient_under_transforms() -> None:
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return pack_gradient(pack_rows(x) @ weight).float().square().sum()
+
+    x, weight = torch.randn(2, 3, 7).bfloat16(), torch.randn(7, 7).bfloat16()
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf), leaf)
+    assert torch.equal(torch.func.vmap(torch.func.grad(loss))(x), expected)
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    assert torch.equal(torch.autograd.grad(compiled(leaf), leaf)[0], expected)
