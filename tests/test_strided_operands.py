@@ -156,6 +156,7 @@ def test_plain_products_are_seen() -> None:
     assert len(seen.found) > 3
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_a_packed_gradient_under_transforms() -> None:
     def loss(x: torch.Tensor) -> torch.Tensor:
         return pack_gradient(pack_rows(x) @ weight).float().square().sum()
