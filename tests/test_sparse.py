@@ -524,11 +524,40 @@ def test_a_band_with_a_bias(heads: int, blocks: int) -> None:
     same_everywhere(total, expected, [q, k, bias])
 
 
-def test_a_band_is_differentiated_once() -> None:
-    q, k, v = drawn(5, 5)
-    output, _ = banded_attention(q, k, v, before=1, after=1)
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(output.sum(), q, create_graph=True)
+@pytest.mark.parametrize("of", ["output", "total", "both"])
+def test_a_band_is_differentiated_twice(of: str) -> None:
+    """Gradients of a function of all gradients, with a query that sees no key."""
+    n = 9
+    leaves = [*drawn(n, n, 2), torch.randn(2, 4, dtype=torch.float64, requires_grad=True)]
+    keys = torch.ones(n, dtype=torch.bool)
+    keys[:4] = False
+    distance = torch.arange(n) - torch.arange(n)[:, None]
+    within = (distance >= -2) & (distance <= 1) & keys
+    alone = ~within.any(-1, keepdim=True)
+    weight = torch.randn(n, 1, dtype=torch.float64).masked_fill(alone, 0.0)
+
+    def dense(q, k, v, bias):
+        scores = q @ k.mT / 2 + bias[:, (distance + 2).clamp(0, 3)]
+        scores = scores.masked_fill(~within, -1e30)
+        weights = scores.softmax(-1).masked_fill(~within, 0.0)
+        return weights @ v, scores.logsumexp(-1, keepdim=True)
+
+    def banded(q, k, v, bias):
+        return banded_attention(q, k, v, before=2, after=1, keys=keys, bias=bias)
+
+    def second(attend):
+        output, total = attend(*leaves)
+        loss = 0.0
+        if of != "total":
+            loss = loss + (output.square() * weight).sum()
+        if of != "output":
+            loss = loss + (total.masked_fill(alone, 0.0).square() * weight).sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
+        penalty = sum(x.square().sum() for x in first if x is not None)
+        return torch.autograd.grad(penalty, leaves, allow_unused=True, materialize_grads=True)
+
+    for expected, found in zip(second(dense), second(banded), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 # Costs

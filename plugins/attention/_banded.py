@@ -50,8 +50,8 @@ def banded_attention(
     q_len, k_len = q.shape[2], k.shape[2]
     reach = before + after + 1
     # No key lies farther away than these; what is cut off from the bias is never looked up.
-    near, far = min(before, k_len - 1), min(after, q_len - 1)
-    block = min(BLOCK, q_len)
+    near, far = min(before, max(0, k_len - 1)), min(after, max(0, q_len - 1))
+    block = max(1, min(BLOCK, q_len))
     width = block + near + far
     wide = torch.promote_types(q.dtype, torch.float32)
     if bias is not None:
@@ -115,7 +115,7 @@ def attention_in_blocks(
     batch, heads, q_len, dim = q.shape
     k_len, wide = k.shape[2], bias.dtype
     block, width = bias.shape[1:]
-    blocks = -(-(skipped + q_len) // block)
+    blocks = max(1, -(-(skipped + q_len) // block))
     pad = (-first, first + (blocks - 1) * block + width - k_len)  # negative padding cuts off
     if key_bias is None:
         key_bias = torch.zeros(1, 1, 1, k_len, dtype=wide, device=q.device)
@@ -133,8 +133,8 @@ def attention_in_blocks(
         block,
     )
     rows = slice(skipped, skipped + q_len)
-    shape = (batch, heads, blocks * block, -1)
-    return output.view(shape)[:, :, rows], total.view(shape)[:, :, rows]
+    shape = (batch, heads, blocks * block)
+    return output.view(*shape, v.shape[3])[:, :, rows], total.view(*shape, 1)[:, :, rows]
 
 
 def attention_to_given(
@@ -164,8 +164,8 @@ def attention_to_given(
         1 / math.sqrt(dim) if scale is None else scale,
         width if given == blocks else 0,
     )
-    shape = (batch, heads, blocks, block, -1)
-    return output.view(shape), total.view(shape)
+    shape = (batch, heads, blocks, block)
+    return output.view(*shape, v.shape[4]), total.view(*shape, 1)
 
 
 def _key_bias(keys: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
@@ -243,11 +243,10 @@ class _Banded(torch.autograd.Function):
     def backward(
         ctx: Any, d_output: torch.Tensor | None, d_total: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        # once_differentiable would say nothing where the loss is linear, and give no gradient.
-        if torch.is_grad_enabled():
-            raise RuntimeError("attention within a band has no second derivative")
         q, k, v, bias, hidden, output, total = ctx.saved_tensors
         blocks, width, step = q.shape[1], bias.shape[2], ctx.step
+        if torch.is_grad_enabled():  # a second derivative may follow, through autograd alone
+            return *_gradients(ctx, d_output, d_total), None, None, None
         alone = _is_hidden(total)
         d_output = torch.zeros_like(output) if d_output is None else d_output
         d_output = d_output.masked_fill(alone, 0.0)
@@ -267,6 +266,45 @@ class _Banded(torch.autograd.Function):
             torch.bmm(d_scores, k_windows[at], out=d_q[at])
             _add_windows(d_k, at, torch.bmm(d_scores.mT, q[at]), step)
         return d_q.mul_(ctx.scale), d_k.mul_(ctx.scale), d_v, d_bias, None, None, None
+
+
+def _gradients(
+    ctx: Any, d_output: torch.Tensor | None, d_total: torch.Tensor | None
+) -> list[torch.Tensor | None]:
+    """Those of q, k, v and bias, with a graph of their own."""
+    q, k, v, bias, hidden, _, _ = ctx.saved_tensors
+    output, total = _all_at_once(q, k, v, bias, hidden, ctx.scale, ctx.step)
+    into = [(x, d_x) for x, d_x in ((output, d_output), (total, d_total)) if d_x is not None]
+    sources = (q, k, v, bias)
+    needed = [place for place in range(4) if ctx.needs_input_grad[place]]
+    found = torch.autograd.grad(
+        [x for x, _ in into],
+        [sources[place] for place in needed],
+        [d_x for _, d_x in into],
+        create_graph=True,
+        allow_unused=True,
+    )
+    gradients = dict(zip(needed, found, strict=True))
+    return [gradients.get(place) for place in range(4)]
+
+
+def _all_at_once(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    bias: torch.Tensor,
+    hidden: torch.Tensor,
+    scale: float,
+    step: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What ``_Banded`` computes, as autograd can follow it: the scores of all blocks are kept."""
+    blocks, width = q.shape[1], bias.shape[2]
+    keys, values, hides = (_windows(x, step, width, blocks) for x in (k, v, hidden[..., None]))
+    scores = q @ keys.mT * scale + bias[:, None] + hides.mT
+    total = scores.logsumexp(-1, keepdim=True)
+    alone = _is_hidden(total)
+    output = ((scores - total).exp() @ values).masked_fill(alone, 0.0)
+    return output, torch.where(alone, total.detach(), total)
 
 
 def _windows(x: torch.Tensor, step: int, width: int, blocks: int) -> torch.Tensor:

@@ -35,10 +35,13 @@ def by_query_blocks(
 
 
 def query_blocks(q: torch.Tensor, k: torch.Tensor, causal: bool) -> Iterator[tuple[slice, slice]]:
-    """The queries of each block, and the keys that any of them may see: at least one."""
+    """The queries of each block, and the keys that any of them may see: at least one.
+
+    Without queries there is one empty block; where there are no keys either, slices stay empty.
+    """
     (batch, heads, q_len, _), k_len = q.shape, k.shape[2]
-    size = max(LEAST_ROWS, BLOCK_ELEMENTS // (batch * heads * k_len))
-    for start in range(0, q_len, size):
+    size = max(LEAST_ROWS, BLOCK_ELEMENTS // max(1, batch * heads * k_len))
+    for start in range(0, max(1, q_len), size):
         stop = min(start + size, q_len)
         seen = max(1, stop + k_len - q_len) if causal else k_len
         yield slice(start, stop), slice(0, seen)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import allowed_keys
+from bakeoff.registry.layout import pack_gradient, pack_rows
 
 __all__ = ["fused_attention", "grouped_attention"]
 
@@ -43,9 +44,9 @@ def grouped_attention(
     (batch, heads, q_len, _), groups = q.shape, k.shape[1]
     alike = mask is None or (mask.dim() == 4 and mask.shape[1:3] == (1, 1))
     if alike and (not causal or q_len == 1):
-        rows = q.reshape(batch, groups, heads // groups * q_len, -1)
+        rows = q.reshape(batch, groups, heads // groups * q_len, q.shape[-1])
         output = _with_equal_sizes(rows, k, v, scale, attn_mask=mask)
-        return output.reshape(batch, heads, q_len, -1)
+        return output.reshape(batch, heads, q_len, v.shape[-1])
     mask, causal = _for_torch(q, k, mask, causal)
     return _with_equal_sizes(q, k, v, scale, attn_mask=mask, is_causal=causal, enable_gqa=True)
 
@@ -70,4 +71,6 @@ def _with_equal_sizes(
     if dim != value_dim:
         scale = 1 / math.sqrt(dim) if scale is None else scale
         q, k, v = (F.pad(t, (0, max(dim, value_dim) - t.shape[-1])) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, scale=scale, **options)[..., :value_dim]
+    q, k, v = map(pack_rows, (q, k, v))
+    output = pack_gradient(F.scaled_dot_product_attention(q, k, v, scale=scale, **options))
+    return output[..., :value_dim] if dim > value_dim else output

@@ -41,13 +41,15 @@ def dense_part(
     return output, total
 
 
-def merged(first: Part, *others: Part) -> Part:
+def merged(*parts: Part) -> Part:
     """The attention over the keys of all parts together, none of which may be in two."""
-    output, total = first
-    for further, its_total in others:
-        total = torch.logaddexp(total, its_total)
-        output = output.lerp(further, (its_total - total).exp())
-    return output, total
+    # Not by pairs with logaddexp: where one part is hidden, its second derivative is NaN.
+    totals = torch.cat([total for _, total in parts], -1)  # (B, H, Nq, parts)
+    weights = totals.softmax(-1).chunk(len(parts), -1)
+    output = weights[0] * parts[0][0]
+    for weight, (further, _) in zip(weights[1:], parts[1:], strict=True):
+        output = torch.addcmul(output, weight, further)
+    return output, totals.logsumexp(-1, keepdim=True)
 
 
 def of_residues(x: torch.Tensor, count: int) -> torch.Tensor:

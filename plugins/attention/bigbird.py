@@ -24,6 +24,7 @@ from bakeoff.plugins.attention._banded import attention_to_given, neighbour_atte
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
 from bakeoff.plugins.attention._parts import merged
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -44,6 +45,7 @@ def reference(
     ``links`` names; the first and the last block see everything (ITC, the internal transformer
     construction). Places are aligned at the lower right; before the first key there are no links.
     """
+    q, k, v = map(pack_rows, (q, k, v))
     q_len, k_len = q.shape[-2], k.shape[-2]
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     own = i.div(block_size, rounding_mode="floor")  # (Nq, 1)
@@ -90,7 +92,7 @@ def blocked(
         ends = torch.cat([ends, j[max(block_size, last * block_size) :]])
     skipped = offset % block_size  # rows of the first block that come before the first query
     query = F.pad(q, (0, 0, skipped, -(skipped + q_len) % block_size))
-    query = query.view(*q.shape[:2], -1, block_size, q.shape[3])
+    query = query.view(*q.shape[:2], query.shape[2] // block_size, block_size, q.shape[3])
     parts = [
         attention_to_given(
             query,

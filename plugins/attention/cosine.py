@@ -21,6 +21,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.registry.layout import pack_rows
 
 #: 1/τ may not exceed 100, as the temperature τ is "set larger than 0.01".
 MOST = math.log(100)
@@ -42,6 +43,7 @@ def reference(
 
     τ is learned as log(1/τ).
     """
+    q, k, v = map(pack_rows, (q, k, v))
     q_size, k_size = (t.norm(dim=-1).clamp(min=SHORTEST) for t in (q, k))
     # One after the other: in float16 the product of two small sizes would be zero.
     cosines = q @ k.mT / q_size[..., None] / k_size[:, :, None]  # (B, H, Nq, Nk)

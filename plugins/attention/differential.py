@@ -22,6 +22,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.registry.layout import pack_rows
 
 EPSILON = 1e-5
 VECTORS = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")
@@ -46,6 +47,7 @@ def reference(
 
     λ = exp(λ_q1 · λ_k1) − exp(λ_q2 · λ_k2) + λ_init, and λ_init grows with the layer.
     """
+    q, k, v = map(pack_rows, (q, k, v))
     half = q.shape[-1] // 2
     scale = 1 / math.sqrt(half) if scale is None else scale
     allowed = allowed_keys(q, k, mask, causal)

@@ -21,6 +21,7 @@ from bakeoff import (
 from bakeoff.plugins.attention._banded import banded_attention
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._parts import interleaved, of_residues
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -35,6 +36,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """Dense attention, masked to |i − j| = 0, d, 2d, …, w·d; places are aligned lower right."""
+    q, k, v = map(pack_rows, (q, k, v))
     q_len, k_len = q.shape[-2], k.shape[-2]
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     distance = (i - torch.arange(k_len, device=q.device)).abs()  # (Nq, Nk)

@@ -17,6 +17,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -29,6 +30,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q kᵀ) v; a scale, where one is given, multiplies the scores."""
+    q, k, v = map(pack_rows, (q, k, v))
     scores = q @ k.mT * (1.0 if scale is None else scale)  # (B, H, Nq, Nk)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
 

@@ -22,6 +22,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.registry.layout import pack_gradient, pack_rows
 
 
 def reference(
@@ -35,6 +36,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q W kᵀ) v; a scale, where one is given, multiplies the scores."""
+    q, k, v, weight = map(pack_rows, (q, k, v, weight))
     scores = torch.einsum("bhid,de,bhje->bhij", q, weight, k) * (1.0 if scale is None else scale)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
 
@@ -50,7 +52,8 @@ def sdpa(
     scale: float | None = None,
 ) -> torch.Tensor:
     """The queries projected once, then torch's fused attention."""
-    return fused_attention(q @ weight, k, v, mask, causal, 1.0 if scale is None else scale)
+    q = pack_gradient(pack_rows(q) @ pack_rows(weight))
+    return fused_attention(q, k, v, mask, causal, 1.0 if scale is None else scale)
 
 
 def parameters(shape: Shape, generator: torch.Generator | None) -> Mapping[str, torch.Tensor]:

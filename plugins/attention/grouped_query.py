@@ -18,6 +18,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import grouped_attention
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -30,6 +31,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q_h k_gᵀ / √D) v_g, where head h belongs to the group g = ⌊h · Hkv / H⌋."""
+    q, k, v = map(pack_rows, (q, k, v))
     heads, groups = q.shape[1], k.shape[1]
     group = torch.arange(heads, device=q.device) * groups // heads
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale

@@ -41,20 +41,24 @@ def reference(
     """v_j for j = argmax(q kᵀ / √D + g), which is a draw from softmax(q kᵀ / √D).
 
     Without noise it is the likeliest j. The gradient is that of softmax(q kᵀ / √D + g) v with the
-    values weighted as they were drawn.
+    values weighted as they were drawn. Which one that is jumps: scores are in float32 at least, so
+    that rounding makes no ties.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    scores = q @ k.mT * scale  # (B, H, Nq, Nk)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(wide) @ k.to(wide).mT * scale  # (B, H, Nq, Nk)
     if gumbel is not None:
         scores = scores + gumbel
     allowed = allowed_keys(q, k, mask, causal)
     soft = masked_softmax(scores, allowed)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
-    drawn = F.one_hot(scores.argmax(-1), k.shape[-2]).to(soft)
+    drawn = torch.zeros_like(soft)
+    if k.shape[-2]:
+        drawn = F.one_hot(scores.argmax(-1), k.shape[-2]).to(soft)
     if allowed is not None:
         drawn = drawn * allowed  # a query without keys draws none
-    return (drawn + (soft - soft.detach())) @ v
+    return ((drawn + (soft - soft.detach())) @ v.to(wide)).to(q.dtype)
 
 
 def gathered(
@@ -68,9 +72,13 @@ def gathered(
     scale: float | None = None,
 ) -> torch.Tensor:
     """The scores of a block of queries at a time, and of the values only those that were drawn."""
+    if k.shape[2] == 0:
+        return q @ k.mT @ v  # nothing to draw from: zeros
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    output: torch.Tensor = _Drawn.apply(q * scale, k, v, gumbel, mask, causal)  # type: ignore[no-untyped-call]
-    return output
+    wide = torch.promote_types(q.dtype, torch.float32)
+    tensors = (q.to(wide) * scale, k.to(wide), v.to(wide), gumbel, mask, causal)
+    output: torch.Tensor = _Drawn.apply(*tensors)  # type: ignore[no-untyped-call]
+    return output.to(q.dtype)
 
 
 class _Drawn(torch.autograd.Function):
@@ -113,6 +121,8 @@ class _Drawn(torch.autograd.Function):
             into_scores = soft * (into_soft - (soft * into_soft).sum(-1, keepdim=True))
             into_q[:, :, rows] = into_scores @ k[:, :, keys]
             into_k[:, :, keys] += into_scores.mT @ q[:, :, rows]
+            if torch.is_grad_enabled():  # zero, but with the derivative that a second one asks for
+                into_v[:, :, keys] += (soft - soft.detach()).mT @ of_rows
         return into_q, into_k, into_v, None, None, None
 
 

@@ -24,6 +24,7 @@ from bakeoff import (
 from bakeoff.plugins.attention._banded import banded_attention
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._parts import dense_part, merged
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -144,8 +145,9 @@ def chunked(
 def _project(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """A linear layer over all heads of a position: (B, H, N, D) -> (B, H, N, D)."""
     batch, heads, length, dim = x.shape
-    rows = F.linear(x.transpose(1, 2).reshape(batch, length, heads * dim), weight, bias)
-    return rows.view(batch, length, heads, dim).transpose(1, 2)
+    rows = pack_rows(x.transpose(1, 2).reshape(batch, length, heads * dim))
+    rows = F.linear(rows, pack_rows(weight), bias)
+    return pack_rows(rows.view(batch, length, heads, dim).transpose(1, 2))
 
 
 def parameters(

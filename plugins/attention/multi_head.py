@@ -23,6 +23,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.registry.layout import pack_gradient, pack_rows
 
 
 def reference(
@@ -49,8 +50,9 @@ def reference(
     heads = q.shape[1]
     projected = []
     for x, weight, bias in ((q, w_query, b_query), (k, w_key, b_key), (v, w_value, b_value)):
-        rows = torch.einsum("bnf,gf->bng", x.transpose(1, 2).flatten(2), weight) + bias
-        projected.append(rows.chunk(heads, -1))
+        rows, weight = pack_rows(x.transpose(1, 2).flatten(2)), pack_rows(weight)
+        rows = torch.einsum("bnf,gf->bng", rows, weight) + bias
+        projected.append([pack_rows(own) for own in rows.chunk(heads, -1)])
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     allowed = allowed_keys(q, k, mask, causal)
     outputs = []
@@ -58,8 +60,9 @@ def reference(
         own = allowed
         if allowed is not None and allowed.dim() == 4:
             own = allowed[:, h if allowed.shape[1] > 1 else 0]
-        outputs.append(masked_softmax(query @ key.mT * scale, own) @ value)  # (B, Nq, Dv)
-    merged = torch.einsum("bnf,gf->bng", torch.cat(outputs, -1), w_output) + b_output
+        output = masked_softmax(query @ key.mT * scale, own) @ value  # (B, Nq, Dv)
+        outputs.append(pack_gradient(output))
+    merged = torch.einsum("bnf,gf->bng", torch.cat(outputs, -1), pack_rows(w_output)) + b_output
     return torch.stack(merged.chunk(heads, -1), 1)  # (B, H, Nq, Dv)
 
 
@@ -90,7 +93,8 @@ def sdpa(
 def _project(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """A linear layer over all heads of a position: (B, H, N, D) -> (B, H, N, D)."""
     batch, heads, length, dim = x.shape
-    rows = F.linear(x.transpose(1, 2).reshape(batch, length, heads * dim), weight, bias)
+    rows = pack_rows(x.transpose(1, 2).reshape(batch, length, heads * dim))
+    rows = F.linear(rows, pack_rows(weight), bias)
     return rows.view(batch, length, heads, dim).transpose(1, 2)
 
 

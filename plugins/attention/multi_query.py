@@ -19,6 +19,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import grouped_attention
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -31,6 +32,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q_h kᵀ / √D) v: one head of keys and values for all query heads."""
+    q, k, v = map(pack_rows, (q, k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = torch.einsum("bhid,bjd->bhij", q, k.squeeze(1)) * scale
     weights = masked_softmax(scores, allowed_keys(q, k, mask, causal))

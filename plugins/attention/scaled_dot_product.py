@@ -20,6 +20,7 @@ from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._flex import flex_attention, flex_refuses
 from bakeoff.plugins.attention._fused import fused_attention
 from bakeoff.plugins.attention._tiles import tiled_attention
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -32,6 +33,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q kᵀ / √D) v."""
+    q, k, v = map(pack_rows, (q, k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ k.mT * scale  # (B, H, Nq, Nk)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bakeoff import Attention, Forward, Metadata, Paper, allowed_keys, hookimpl
+from bakeoff import Attention, Case, Forward, Metadata, Paper, allowed_keys, hookimpl
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._tiles import Tiling
 
@@ -18,17 +18,24 @@ def reference(
     k: torch.Tensor,  # (B, H, Nk, D)
     v: torch.Tensor,  # (B, H, Nk, Dv)
     *,
+    length: int,
     mask: torch.Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """σ(q kᵀ / √D + b) v with b = −log Nk, so that the weights begin near those of a softmax."""
+    """σ(q kᵀ / √D + b) v with b = −log n, so that the weights begin near those of a softmax.
+
+    n is ``length``, or where that is 0 the number of keys, as in the paper. The bias is larger than
+    most scores: they are added in float32 at least.
+    """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    weights = torch.sigmoid(q @ k.mT * scale - math.log(k.shape[-2]))  # (B, H, Nq, Nk)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(wide) @ k.to(wide).mT * scale  # (B, H, Nq, Nk)
+    weights = torch.sigmoid(scores - math.log(length or max(1, k.shape[-2])))
     allowed = allowed_keys(q, k, mask, causal)
     if allowed is not None:
         weights = weights.masked_fill(~allowed, 0.0)
-    return weights @ v
+    return (weights @ v.to(wide)).to(q.dtype)
 
 
 def tiled(
@@ -36,6 +43,7 @@ def tiled(
     k: torch.Tensor,
     v: torch.Tensor,
     *,
+    length: int,
     mask: torch.Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
@@ -44,9 +52,9 @@ def tiled(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     wide = torch.promote_types(q.dtype, torch.float32)
     tensors = [t.to(wide).flatten(0, 1) for t in (q * scale, k, v)]
-    tiling = Tiling.of(q, k, causal)
-    output: torch.Tensor = _Tiled.apply(tiling, mask, *tensors)  # type: ignore[no-untyped-call]
-    return output.view(*q.shape[:3], -1).to(q.dtype)
+    tiling, bias = Tiling.of(q, k, causal), -math.log(length or max(1, k.shape[2]))
+    output: torch.Tensor = _Tiled.apply(tiling, mask, bias, *tensors)  # type: ignore[no-untyped-call]
+    return output.view(*q.shape[:3], v.shape[3]).to(q.dtype)
 
 
 class _Tiled(torch.autograd.Function):
@@ -55,16 +63,17 @@ class _Tiled(torch.autograd.Function):
         ctx: Any,
         tiling: Tiling,
         mask: torch.Tensor | None,
+        bias: float,
         q: torch.Tensor,  # (B·H, Nq, D), scaled
         k: torch.Tensor,  # (B·H, Nk, D)
         v: torch.Tensor,  # (B·H, Nk, Dv)
     ) -> torch.Tensor:
-        ctx.tiling = tiling
+        ctx.tiling, ctx.bias = tiling, bias
         ctx.save_for_backward(mask, q, k, v)
         output = q.new_zeros(*q.shape[:2], v.shape[2])
         for rows in tiling.blocks():
             for keys in tiling.tiles(rows):
-                weights = _weights(tiling, rows, keys, mask, q, k)
+                weights = _weights(ctx, rows, keys, mask, q, k)
                 output[:, rows].baddbmm_(weights, v[:, keys])
         return output
 
@@ -75,27 +84,33 @@ class _Tiled(torch.autograd.Function):
         for rows in ctx.tiling.blocks():
             into_rows = into[0][:, rows]
             for keys in ctx.tiling.tiles(rows):
-                weights = _weights(ctx.tiling, rows, keys, mask, q, k)
+                weights = _weights(ctx, rows, keys, mask, q, k)
                 into_v[:, keys].baddbmm_(weights.mT, into_rows)
                 into_weights = torch.bmm(into_rows, v[:, keys].mT)
                 # σ′ = σ (1 − σ), which is zero where σ was set to zero.
                 into_scores = into_weights.mul_(weights).mul_(1 - weights)
                 into_q[:, rows].baddbmm_(into_scores, k[:, keys])
                 into_k[:, keys].baddbmm_(into_scores.mT, q[:, rows])
-        return None, None, into_q, into_k, into_v
+        return None, None, None, into_q, into_k, into_v
 
 
 def _weights(
-    tiling: Tiling,
+    ctx: Any,
     rows: slice,
     keys: slice,
     mask: torch.Tensor | None,
     q: torch.Tensor,
     k: torch.Tensor,
 ) -> torch.Tensor:
-    weights = torch.bmm(q[:, rows], k[:, keys].mT).sub_(math.log(tiling.k_len)).sigmoid_()
-    allowed = tiling.allowed(rows, keys, mask)
-    return weights if allowed is None else weights.masked_fill_(~allowed, 0.0)
+    weights = torch.bmm(q[:, rows], k[:, keys].mT).add_(ctx.bias).sigmoid_()
+    allowed = ctx.tiling.allowed(rows, keys, mask)
+    # Not in place: a second derivative looks at what the sigmoid was.
+    return weights if allowed is None else weights.masked_fill(~allowed, 0.0)
+
+
+def supports(case: Case) -> str | None:
+    """A length counts keys."""
+    return None if int(case.options["length"]) >= 0 else "length must not be negative"
 
 
 @hookimpl
@@ -104,20 +119,26 @@ def bakeoff_variants() -> Iterable[Attention]:
     yield Attention(
         "sigmoid_attention",
         forwards={
-            "reference": Forward(reference, complexity="N^2", memory="N^2", flops=pair_flops),
-            "tiled": Forward(tiled, complexity="N^2", memory="N", flops=pair_flops),
+            "reference": Forward(
+                reference, supports=supports, complexity="N^2", memory="N^2", flops=pair_flops
+            ),
+            "tiled": Forward(
+                tiled, supports=supports, complexity="N^2", memory="N", flops=pair_flops
+            ),
         },
+        options={"length": 0},
         metadata=Metadata(
             title="Sigmoid attention",
             summary="Each pair is weighted by a sigmoid of its own: keys do not compete.",
             formula=r"o_i = \sum_j \sigma\!\left("
-            r"\frac{q_i \cdot k_j}{\sqrt{D}} - \log N_k\right) v_j",
+            r"\frac{q_i \cdot k_j}{\sqrt{D}} - \log n\right) v_j,\quad n = N_k",
             strengths=(
                 "no sum over a row: simpler and faster kernels",
                 "a query may attend to many keys, or to none",
             ),
             weaknesses=(
-                "the bias depends on the length",
+                "with length 0 the bias depends on the number of keys: padding counts, and a step "
+                "of decoding is not a row of the causal pass; a fixed length mends both",
                 "needs care early in training, when outputs are large",
             ),
             use_when="Training from scratch where the row sums of a softmax slow attention down.",

@@ -21,6 +21,7 @@ from bakeoff import (
 from bakeoff.plugins.attention._banded import banded_attention
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._parts import dense_part, merged
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -38,6 +39,7 @@ def reference(
 
     The paper is causal; without ``causal`` the window reaches to both sides.
     """
+    q, k, v = map(pack_rows, (q, k, v))
     q_len, k_len = q.shape[-2], k.shape[-2]
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     j = torch.arange(k_len, device=q.device)

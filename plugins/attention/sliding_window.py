@@ -20,6 +20,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._banded import banded_attention
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -33,6 +34,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """Dense attention, masked to |i − j| ≤ window; positions are aligned at the lower right."""
+    q, k, v = map(pack_rows, (q, k, v))
     q_len, k_len = q.shape[-2], k.shape[-2]
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     j = torch.arange(k_len, device=q.device)

@@ -19,6 +19,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._tiles import tiled_attention
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -32,6 +33,7 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(cap · tanh(s / cap)) v with s = q kᵀ / √D."""
+    q, k, v = map(pack_rows, (q, k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = cap * torch.tanh(q @ k.mT * scale / cap)  # (B, H, Nq, Nk)
     return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v

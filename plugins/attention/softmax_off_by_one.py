@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 
 from bakeoff import Attention, Forward, Metadata, Paper, allowed_keys, hookimpl
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._prefix import attention_with_prefix
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -21,16 +23,18 @@ def reference(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Σ_j exp(s_ij) v_j / (1 + Σ_j exp(s_ij)) with s = q kᵀ / √D."""
+    """Σ_j exp(s_ij) v_j / (1 + Σ_j exp(s_ij)) with s = q kᵀ / √D.
+
+    The one is exp(0): a softmax over one score of zero more, whose weight is left out.
+    """
+    q, k, v = map(pack_rows, (q, k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ k.mT * scale  # (B, H, Nq, Nk)
     allowed = allowed_keys(q, k, mask, causal)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -torch.inf)
-    # exp(s) / (1 + Σ exp(s)) does not change when both are multiplied by exp(−top).
-    top = scores.amax(-1, keepdim=True).clamp(min=0).detach()
-    weights = torch.exp(scores - top)
-    return weights / (torch.exp(-top) + weights.sum(-1, keepdim=True)) @ v
+    weights = F.pad(scores, (1, 0)).softmax(-1)[..., 1:]
+    return pack_rows(weights) @ v
 
 
 def sdpa(

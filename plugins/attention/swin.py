@@ -23,6 +23,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.registry.layout import pack_rows
 
 Grid = tuple[tuple[int, int], ...]
 
@@ -47,6 +48,7 @@ def reference(
     layer 0 begins with shifted ones. They are displaced by half a window, and at the border cut
     off. B is looked up by the distance between two places of the map.
     """
+    q, k, v = map(pack_rows, (q, k, v))
     ((height, width),) = grid
     place = torch.arange(height * width, device=q.device)
     apart, distance = [], []

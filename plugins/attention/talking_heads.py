@@ -21,6 +21,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._blocks import by_query_blocks
+from bakeoff.registry.layout import pack_rows
 
 
 def reference(
@@ -39,6 +40,7 @@ def reference(
     The mask acts on the softmax, as with the authors, and once more on the mixed weights: else a
     mask that differs from head to head would let through what another head may see.
     """
+    q, k, v, mix_scores, mix_weights = map(pack_rows, (q, k, v, mix_scores, mix_weights))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     allowed = allowed_keys(q, k, mask, causal)
     scores = torch.einsum("bhid,bhjd->bhij", q, k) * scale
@@ -61,8 +63,9 @@ def blocked(
     scale: float | None = None,
 ) -> torch.Tensor:
     """The same, a block of queries with all heads at a time; mixtures are products of matrices."""
-    q = q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    before, after = mix_scores.mT, mix_weights.mT
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    q, k, v = map(pack_rows, (q * scale, k, v))
+    before, after = pack_rows(mix_scores.mT), pack_rows(mix_weights.mT)
     # Only a mask that differs from head to head hides what the softmax has not hidden already.
     by_head = mask is not None and mask.dim() > 2 and mask.shape[-3] > 1
 

@@ -37,17 +37,20 @@ def reference(
 ) -> torch.Tensor:
     """softmax(M(q kᵀ / √D)) v, where M hides what is below the k-th largest score of its row.
 
-    Scores equal to the k-th largest all stay, as in the masking of the paper.
+    Scores equal to the k-th largest all stay, as in the masking of the paper. What is chosen jumps:
+    scores are in float32 at least, so that rounding makes no more ties.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    scores = q @ k.mT * scale  # (B, H, Nq, Nk)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(wide) @ k.to(wide).mT * scale  # (B, H, Nq, Nk)
     allowed = allowed_keys(q, k, mask, causal)
     seen = scores
     if allowed is not None:
         seen = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
-    least = seen.detach().sort(-1, descending=True).values[..., min(top, k.shape[-2]) - 1]
-    chosen = seen >= least[..., None]
-    return masked_softmax(scores, chosen if allowed is None else chosen & allowed) @ v
+    best = seen.detach().sort(-1, descending=True).values[..., :top]
+    chosen = seen >= best[..., -1:]
+    weights = masked_softmax(scores, chosen if allowed is None else chosen & allowed)
+    return (weights @ v.to(wide)).to(q.dtype)
 
 
 def blocked(
@@ -67,9 +70,11 @@ def blocked(
     """
     q_len, k_len = q.shape[2], k.shape[2]
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    rows = max(1, BLOCK_ELEMENTS // (q.shape[0] * q.shape[1] * k_len))
+    wide = torch.promote_types(q.dtype, torch.float32)  # what is chosen jumps where scores tie
+    dtype, (q, k, v) = q.dtype, (x.to(wide) for x in (q, k, v))
+    rows = max(1, BLOCK_ELEMENTS // max(1, q.shape[0] * q.shape[1] * k_len))
     blocks = []
-    for start in range(0, q_len, rows):
+    for start in range(0, max(1, q_len), rows):
         part = q[:, :, start : start + rows]
         stop = start + part.shape[2]
         seen = mask
@@ -97,7 +102,7 @@ def blocked(
                 preserve_rng_state=False,
             )
         )
-    return torch.cat(blocks, 2)
+    return torch.cat(blocks, 2).to(dtype)
 
 
 def _block(
@@ -110,8 +115,8 @@ def _block(
     scores = q @ k.mT
     if allowed is not None:
         scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
-    best = scores.detach().topk(min(top, k.shape[-2]), sorted=False).values
-    chosen = scores >= best.amin(-1, keepdim=True)
+    best = scores.detach().topk(min(top, k.shape[-2])).values
+    chosen = scores >= best[..., -1:]
     return masked_softmax(scores, chosen if allowed is None else chosen & allowed) @ v
 
 

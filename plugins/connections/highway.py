@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bakeoff import Connection, Metadata, Paper, hookimpl
+from bakeoff.registry.layout import pack_rows
 
 Branch = Callable[[torch.Tensor], torch.Tensor]
 
@@ -22,7 +23,7 @@ def reference(
     gate_bias: float,
 ) -> torch.Tensor:
     """T(x) · F(x) + (1 − T(x)) · x with T(x) = sigmoid(W x + b)."""
-    gate = torch.sigmoid(x @ w_gate.T + b_gate)
+    gate = torch.sigmoid(pack_rows(x) @ pack_rows(w_gate.T) + b_gate)
     return gate * branch(x) + (1 - gate) * x
 
 
@@ -35,7 +36,8 @@ def fused(
     gate_bias: float,
 ) -> torch.Tensor:
     """The mixture in one pass."""
-    return torch.lerp(x, branch(x), F.linear(x, w_gate, b_gate).sigmoid())
+    gate = F.linear(pack_rows(x), pack_rows(w_gate), b_gate).sigmoid()
+    return torch.lerp(x, branch(x), gate)
 
 
 def parameters(
