@@ -20,7 +20,6 @@ __all__ = [
     "product",
     "scan_flops",
     "visible",
-    "wide",
 ]
 
 #: Positions in a chunk: within it all pairs are scored, beyond it there is only the running sum.
@@ -35,11 +34,6 @@ def visible(
     if mask is None:
         return k
     return k.masked_fill(~mask.broadcast_to(*k.shape[:2], 1, k.shape[2]).mT, 0.0)
-
-
-def wide(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Half precision as float32: sums over a whole sequence need the digits and the range."""
-    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
 def counted(v: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Metadata, Paper, Shape, hookimpl
-from bakeoff.plugins.attention._linear import chunk_size, in_chunks, wide
+from bakeoff.plugins.attention._linear import chunk_size, in_chunks
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(

@@ -14,8 +14,8 @@ from bakeoff.plugins.attention._linear import (
     decayed_states,
     in_chunks,
     visible,
-    wide,
 )
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(

@@ -15,8 +15,8 @@ from bakeoff.plugins.attention._linear import (
     in_chunks,
     scan_flops,
     visible,
-    wide,
 )
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
