@@ -31,7 +31,7 @@ from bakeoff.suites.records import Status
 from bakeoff.suites.verdicts import status_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from rounding import Rounding, cases, forwards, sample_of
+from rounding import Rounding, Sample, cases, forwards
 
 LENGTHS = (128, 512, 1024, 2048, 4096, 8192)
 DTYPES = ("float16", "bfloat16")
@@ -54,9 +54,9 @@ def limit(seconds: int) -> Iterator[None]:
         signal.alarm(0)
 
 
-def text_of(found: Rounding) -> str:
+def text_of(found: Rounding, moved: float) -> str:
     """An error with what rounding the inputs costs, and lost rows where there are any."""
-    text = f"{found.relative_error:.1e} ({found.moved:.1e})"
+    text = f"{found.relative_error:.1e} ({moved:.1e})"
     if found.zeros:
         text += f", {found.zeros:.0%} zero"
     if found.infinite:
@@ -69,14 +69,15 @@ def measure(variant: Variant, case: Case, seconds: int) -> Iterator[tuple[str, s
     names = list(forwards(variant, case))
     try:
         with limit(seconds):
-            sample = sample_of(variant, case)
+            sample = Sample(variant, case)
+            moved = sample.moved()
     except (TimeoutError, RuntimeError, MemoryError) as error:
         yield from ((name, f"oracle {_reason(error)}") for name in names)
         return
     for name in names:
         try:
             with limit(seconds):
-                yield name, text_of(sample.rounding(name))
+                yield name, text_of(sample.rounding(name), moved)
         except (TimeoutError, RuntimeError, MemoryError) as error:
             yield name, _reason(error)
 

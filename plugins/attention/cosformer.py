@@ -38,7 +38,7 @@ def reference(
     q, k, v = wide(q, k, v)
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     j = torch.arange(k_len, device=q.device)
-    angle = (i - j).to(q.dtype) * (math.pi / 2 / max(q_len, k_len))  # (Nq, Nk)
+    angle = (i - j).to(q.dtype) * (math.pi / 2 / max(1, q_len, k_len))  # (Nq, Nk)
     weights = q.relu() @ k.relu().mT * angle.cos()  # (B, H, Nq, Nk)
     allowed = allowed_keys(q, k, mask, causal)
     if allowed is not None:
@@ -70,7 +70,7 @@ def linear(
 def _turned(x: torch.Tensor, first: int, longest: int) -> torch.Tensor:
     """[relu(x) cos a, relu(x) sin a], with a growing from position ``first`` on: (…, N, 2 D)."""
     place = torch.arange(first, first + x.shape[2], device=x.device, dtype=x.dtype)
-    angle = (place * (math.pi / 2 / longest))[:, None]
+    angle = (place * (math.pi / 2 / max(1, longest)))[:, None]
     x = x.relu()
     return torch.cat([x * angle.cos(), x * angle.sin()], -1)
 

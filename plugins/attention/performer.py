@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Metadata, Paper, Shape, allowed_keys, hookimpl
+from bakeoff.plugins.attention._empty import with_a_key
 from bakeoff.plugins.attention._linear import (
     counted,
     decayed_states,
@@ -42,6 +43,7 @@ def reference(
     the keys the largest of each feature, which the queries get, and from those of a query its own.
     """
     dtype = q.dtype
+    k, v, mask = with_a_key(k, v, mask)
     q, k, v, projection = wide(q, k, v, projection)
     root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     query, key = q * root, k * root
@@ -71,6 +73,7 @@ def linear(
 ) -> torch.Tensor:
     """The sum over keys first, equation 4; causal in chunks."""
     dtype = q.dtype
+    k, v, mask = with_a_key(k, v, mask)
     q, k, v, projection = wide(q, k, v, projection)
     products = _query_products(q, projection, scale)
     exponents = _key_exponents(k, projection, mask, scale)
