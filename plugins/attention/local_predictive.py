@@ -50,11 +50,11 @@ def reference(
     the softmax.
     """
     dtype = q.dtype
-    q, k, v, w_place, v_place = wide(q, k, v, w_place, v_place)  # half of N would have no names
-    seen = allowed_keys(q, k, mask, causal)
-    if seen is None:
-        seen = torch.ones(k.shape[-2], dtype=torch.bool, device=q.device)
-    place, length = seen.cumsum(-1) - 1, seen.sum(-1)  # counts broadcast to (B, H, Nq, Nk), less Nk
+    q, k, v, w_place, v_place = wide(q, k, v, w_place, v_place)  # places beyond 256 are no bfloat16
+    shown = allowed_keys(q, k, mask, causal)
+    seen = torch.ones(k.shape[-2], dtype=torch.bool, device=q.device)  # or (B, H, Nq, Nk)
+    seen = seen if shown is None else seen & shown
+    place, length = seen.cumsum(-1) - 1, seen.sum(-1)
     centres = length * torch.sigmoid(torch.tanh(q @ w_place.mT) @ v_place)  # (B, H, Nq)
     away = place - centres[..., None]  # (B, H, Nq, Nk)
     allowed = (away.abs() <= window) & seen
