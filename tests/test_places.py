@@ -139,15 +139,33 @@ def test_local_p_in_loops(
     module, mask = made(catalog, "local_predictive", forward, window=window), hidden(sizes)
     found = module(q, k, v, mask=mask, causal=causal)
     for b, h, i in ((0, 0, 0), (1, 2, sizes[0] - 1), (1, 1, sizes[0] // 2)):
-        length = i + sizes[1] - sizes[0] + 1 if causal else sizes[1]
-        place = length * torch.sigmoid(module.v_place @ torch.tanh(module.w_place @ q[b, h, i]))
-        near = [j for j in visible(mask, b, sizes, i, causal) if abs(j - place) <= window]
-        gauss = [torch.exp(-((j - place) ** 2) / (2 * (window / 2) ** 2)) for j in near]
+        seen = visible(mask, b, sizes, i, causal)
+        share = torch.sigmoid(module.v_place @ torch.tanh(module.w_place @ q[b, h, i]))
+        away = {j: place - len(seen) * share for place, j in enumerate(seen)}
+        near = [j for j in seen if abs(away[j]) <= window]
+        gauss = [torch.exp(-(away[j] ** 2) / (2 * (window / 2) ** 2)) for j in near]
         weights = torch.stack([q[b, h, i] @ k[b, h, j] for j in near]).softmax(0) if near else []
         expected = torch.zeros(DIM, dtype=torch.float64)
         for w, g, j in zip(weights, gauss, near, strict=True):
             expected = expected + w * g * v[b, h, j]
         torch.testing.assert_close(found[b, h, i], expected)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("before", [0, 11])
+@pytest.mark.parametrize("forward", ["reference", "gathered"])
+def test_local_p_does_not_count_padding(
+    catalog: Catalog, forward: str, before: int, causal: bool
+) -> None:
+    """A padded sequence is the sequence alone, whichever side the padding is on."""
+    after = 11 - before
+    q, k, v = drawn(29, 29)
+    module = made(catalog, "local_predictive", forward, window=4)
+    padded = [F.pad(t, (0, 0, before, after), value=3.0) for t in (q, k, v)]
+    mask = F.pad(torch.ones(29, dtype=torch.bool), (before, after))
+    found = module(*padded, mask=mask[None, None, None], causal=causal)
+    expected = module(q, k, v, causal=causal)
+    torch.testing.assert_close(found[:, :, before : before + 29], expected)
 
 
 def test_gathered_blocks(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

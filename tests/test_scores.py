@@ -83,7 +83,7 @@ SCORES: dict[str, Score] = {
     "softmax_off_by_one": lambda a, b, i, j, h, p: a @ b / ROOT,
     "sigmoid_attention": lambda a, b, i, j, h, p: a @ b / ROOT,
     "cosine": lambda a, b, i, j, h, p: cosine(a, b) * math.exp(p["log_scale"][h]),
-    "alibi": lambda a, b, i, j, h, p: a @ b / ROOT - p["slopes"][h] * abs(i - j),
+    "alibi": lambda a, b, i, j, h, p: a @ b / ROOT - 2 ** p["log_slopes"][h] * abs(i - j),
     "rotary": lambda a, b, i, j, h, p: rotated(a, i) @ rotated(b, j) / ROOT,
     "forgetting": lambda a, b, i, j, h, p: (
         a @ b / ROOT + forgotten(p["log_gates"][p["example"], h], i, j)
@@ -198,8 +198,8 @@ def test_differential_splits_a_head(catalog: Catalog) -> None:
 )
 def test_slopes_of_alibi(catalog: Catalog, heads: int, slopes: list[float]) -> None:
     shape = Shape(1, heads, heads, 4, 4, 8, 8)
-    found = bakeoff.module(catalog["alibi"], shape).get_buffer("slopes")
-    torch.testing.assert_close(found, torch.tensor(slopes))
+    found = bakeoff.module(catalog["alibi"], shape).get_buffer("log_slopes")
+    torch.testing.assert_close(found.exp2(), torch.tensor(slopes))
 
 
 @pytest.mark.parametrize("forward", ["reference", "sdpa"])

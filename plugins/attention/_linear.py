@@ -20,7 +20,6 @@ __all__ = [
     "product",
     "scan_flops",
     "visible",
-    "wide",
 ]
 
 #: Positions in a chunk: within it all pairs are scored, beyond it there is only the running sum.
@@ -35,11 +34,6 @@ def visible(
     if mask is None:
         return k
     return k.masked_fill(~mask.broadcast_to(*k.shape[:2], 1, k.shape[2]).mT, 0.0)
-
-
-def wide(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Half precision as float32: sums over a whole sequence need the digits and the range."""
-    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
 def counted(v: torch.Tensor) -> torch.Tensor:
@@ -75,13 +69,13 @@ def mean_product(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Ten
 
 def chunk_size(length: int) -> int:
     """A power of two; for a short sequence, as at a step of generation, the next one."""
-    return min(CHUNK, 1 << (length - 1).bit_length())
+    return min(CHUNK, 1 << max(0, length - 1).bit_length())
 
 
 def in_chunks(x: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
-    """(B, H, N, ·) as (B, H, chunks, chunk, ·), filled up at the end."""
+    """(B, H, N, ·) as (B, H, chunks, chunk, ·), filled up at the end; at least one."""
     size = chunk_size(x.shape[2])
-    chunks = -(-x.shape[2] // size)
+    chunks = max(1, -(-x.shape[2] // size))
     missing = chunks * size - x.shape[2]
     if missing:
         x = F.pad(x, (0, 0, 0, missing), value=fill)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bakeoff import masked_softmax
+
 __all__ = ["Tiling", "tiled_attention"]
 
 #: Scores of a tile, over batch and heads: 2 MiB in float32, which the caches hold.
@@ -41,14 +43,17 @@ def tiled_attention(
         causal: Likewise.
         scale: Of the products.
         cap: Where given, scores become cap · tanh(s / cap); not together with levels.
-        levels: (B, H, Nq) and (B, H, Nk): to each score is added the level of its query minus
-            that of its key; the other way round where the key comes after the query.
+        levels: (B, H, Nq) and (B, H, Nk), in float64 where they are large: to each score is added
+            the level of its query minus that of its key; the other way round where the key comes
+            after the query.
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    tensors = [t.to(wide).flatten(0, 1) for t in (q * scale, k, v, *(levels or ()))]
-    tiling, none = Tiling.of(q, k, causal), () if levels else (None, None)
-    output: torch.Tensor = _Tiled.apply(tiling, mask, cap, *tensors, *none)  # type: ignore[no-untyped-call]
-    return output.view(*q.shape[:3], -1).to(q.dtype)
+    tensors = [t.to(wide).flatten(0, 1) for t in (q, k, v)]
+    tensors[0] = tensors[0] * scale
+    own = tuple(t.flatten(0, 1) for t in levels) if levels else (None, None)
+    tiling = Tiling.of(q, k, causal)
+    output: torch.Tensor = _Tiled.apply(tiling, mask, cap, *tensors, *own)  # type: ignore[no-untyped-call]
+    return output.view(*q.shape[:3], v.shape[-1]).to(q.dtype)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Tiling:
 
     def blocks(self) -> Iterator[slice]:
         """Queries."""
-        size = max(LEAST_ROWS, TILE_ELEMENTS // (self.batch * self.heads * KEYS))
+        size = max(LEAST_ROWS, TILE_ELEMENTS // max(1, self.batch * self.heads * KEYS))
         yield from _slices(self.q_len, size)
 
     def tiles(self, rows: slice) -> Iterator[slice]:
@@ -142,6 +147,8 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *into: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         mask, output, log_sums, q, k, v, *levels = ctx.saved_tensors
+        if torch.is_grad_enabled():  # it will be differentiated again
+            return None, None, None, *_differentiable_gradients(ctx, into[0], mask, q, k, v, levels)
         into_output = into[0].contiguous()
         into_q, into_k, into_v, *into_levels = map(torch.zeros_like, (q, k, v, *levels))
         # Σ_j w_ij dw_ij, the mean that a softmax takes off.
@@ -164,6 +171,32 @@ class _Tiled(torch.autograd.Function):
         return None, None, None, into_q, into_k, into_v, *(into_levels or (None, None))
 
 
+def _differentiable_gradients(
+    ctx: Any,
+    into: torch.Tensor,
+    mask: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    levels: list[torch.Tensor],
+) -> tuple[torch.Tensor | None, ...]:
+    """The gradients with a graph of their own, from all N² scores at once.
+
+    The tiles work in place and unseen by autograd: a second derivative through them would be wrong.
+    """
+    rows, keys = slice(0, q.shape[1]), slice(0, k.shape[1])
+    scores = q @ k.mT
+    if ctx.cap is not None:
+        scores = ctx.cap * (scores / ctx.cap).tanh()
+    if levels:
+        scores = scores + _steps(ctx.tiling, rows, keys, tuple(levels), q.dtype)
+    output = masked_softmax(scores, ctx.tiling.allowed(rows, keys, mask)) @ v
+    leaves = [*(q, k, v), *(levels or (None, None))]
+    wanted = [x for x in leaves if x is not None and x.requires_grad]
+    found = iter(torch.autograd.grad(output, wanted, into, create_graph=True))
+    return tuple(None if x is None or not x.requires_grad else next(found) for x in leaves)
+
+
 def _scores(
     ctx: Any,
     rows: slice,
@@ -178,10 +211,24 @@ def _scores(
     if ctx.cap is not None:
         scores.div_(ctx.cap).tanh_().mul_(ctx.cap)
     if levels:
-        steps = levels[0][:, rows, None] - levels[1][:, None, keys]
-        scores.add_(_signed(ctx.tiling, rows, keys, steps))
+        scores.add_(_steps(ctx.tiling, rows, keys, levels, q.dtype))
     allowed = ctx.tiling.allowed(rows, keys, mask)
     return scores if allowed is None else scores.masked_fill_(~allowed, -torch.inf)
+
+
+def _steps(
+    tiling: Tiling,
+    rows: slice,
+    keys: slice,
+    levels: tuple[torch.Tensor, ...],
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """The level of each row minus that of each key, or the other way round, (B·H, r, n).
+
+    Levels are large, differences that weigh anything small: they are taken before any rounding.
+    """
+    steps = (levels[0][:, rows, None] - levels[1][:, None, keys]).to(dtype)
+    return _signed(tiling, rows, keys, steps)
 
 
 def _signed(tiling: Tiling, rows: slice, keys: slice, values: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,9 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._banded import banded_attention
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._empty import with_a_key
 from bakeoff.plugins.attention._parts import hidden_score
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -42,7 +44,9 @@ def reference(
     span within 0 and 1, S the largest span. The paper is causal; without ``causal`` both sides are
     seen, by the distance |i − j|.
     """
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    k, v, mask = with_a_key(k, v, mask)
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v, span = wide(q, k, v, span)
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     distance = (i - torch.arange(k_len, device=q.device)).abs()  # (Nq, Nk)
     z = max_span * span.clamp(0, 1)[:, None, None]  # (H, 1, 1)
@@ -55,7 +59,7 @@ def reference(
     seen = scores.masked_fill(soft == 0, torch.finfo(scores.dtype).min)
     weights = soft * (scores - seen.amax(-1, keepdim=True).detach()).masked_fill(soft == 0, 0).exp()
     total = weights.sum(-1, keepdim=True)
-    return weights / total.masked_fill(total == 0, 1) @ v
+    return (weights / total.masked_fill(total == 0, 1) @ v).to(dtype)
 
 
 def chunked(
@@ -74,12 +78,12 @@ def chunked(
     reach = max_span + ramp - 1  # where m_z is above 0 for the largest z
     after = 0 if causal else reach
     distance = torch.arange(-reach, after + 1, device=q.device).abs()
-    wide = torch.promote_types(q.dtype, torch.float32)
-    z = max_span * span.to(wide).clamp(0, 1)[:, None]  # (H, 1)
+    (span,) = wide(span)
+    z = max_span * span.clamp(0, 1)[:, None]  # (H, 1)
     soft = ((ramp + z - distance) / ramp).clamp(0, 1)  # (H, reach + 1 + after)
     # Where m is 0 its logarithm must have no gradient either.
     outside = soft == 0
-    bias = soft.masked_fill(outside, 1.0).log().masked_fill(outside, hidden_score(wide))
+    bias = soft.masked_fill(outside, 1.0).log().masked_fill(outside, hidden_score(span.dtype))
     output, _ = banded_attention(
         q, k, v, before=reach, after=after, keys=mask, scale=scale, bias=bias
     )

@@ -21,6 +21,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._precision import wide
 
 #: Elements of the hidden layer that the blocked forward holds at once: 4 MiB in float32.
 BLOCK_ELEMENTS = 2**20
@@ -40,11 +41,13 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(wᵀ tanh(W_q q + W_k k + b)) v; a scale, where given, multiplies the scores."""
+    dtype = q.dtype
+    q, k, v, w_query, w_key, bias, score_weight = wide(q, k, v, w_query, w_key, bias, score_weight)
     hidden = torch.tanh(
         (q @ w_query.mT)[:, :, :, None] + (k @ w_key.mT)[:, :, None] + bias
     )  # (B, H, Nq, Nk, D)
     scores = hidden @ score_weight * (1.0 if scale is None else scale)
-    return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
+    return (masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v).to(dtype)
 
 
 def blocked(
@@ -65,6 +68,8 @@ def blocked(
     The hidden layer is D times larger than the scores, and nothing else needs it: keeping it for
     the backward would cost B·H·Nq·Nk·D numbers.
     """
+    dtype = q.dtype
+    q, k, v, w_query, w_key, bias, score_weight = wide(q, k, v, w_query, w_key, bias, score_weight)
     q, k = q @ w_query.mT + bias, k @ w_key.mT
     if scale is not None:
         score_weight = score_weight * scale
@@ -73,7 +78,7 @@ def blocked(
         mask = mask.expand(*mask.shape[:-1], k_len)
     rows = max(1, BLOCK_ELEMENTS // max(1, k.numel()))
     blocks = []
-    for start in range(0, q_len, rows):
+    for start in range(0, max(1, q_len), rows):
         part = q[:, :, start : start + rows]
         # The keys that the last query of the block sees, and so the block's own lower right.
         keys = max(0, start + part.shape[2] + k_len - q_len) if causal else k_len
@@ -84,7 +89,7 @@ def blocked(
         allowed = allowed_keys(part, k[:, :, :keys], own, causal)
         arguments = (part, k[:, :, :keys], v[:, :, :keys], score_weight, allowed)
         blocks.append(checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False))
-    return torch.cat(blocks, 2)
+    return torch.cat(blocks, 2).to(dtype)
 
 
 def _block(

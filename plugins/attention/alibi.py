@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bakeoff import (
@@ -23,6 +22,8 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._blocks import allowed_in_block, query_blocks
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -30,21 +31,23 @@ def reference(
     k: torch.Tensor,  # (B, H, Nk, D)
     v: torch.Tensor,  # (B, H, Nk, Dv)
     *,
-    slopes: torch.Tensor,  # (H,)
+    log_slopes: torch.Tensor,  # (H,), log2 m
     mask: torch.Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q kᵀ / √D − m |i − j|) v, one slope m a head; aligned at the lower right.
 
-    The paper has i ≥ j only; to both sides it is what the authors recommend for encoders.
+    The paper has i ≥ j only; to both sides it is what the authors recommend for encoders. Slopes
+    come as logarithms, which half precision holds exactly; distances it would not hold.
     """
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v, log_slopes = wide(q, k, v, log_slopes)
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     distance = (i - torch.arange(k_len, device=q.device)).abs()  # (Nq, Nk)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    scores = q @ k.mT * scale - slopes[:, None, None] * distance
-    return masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v
+    scores = q @ k.mT * scale - 2 ** log_slopes[:, None, None] * distance
+    return (masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v).to(dtype)
 
 
 def toeplitz(
@@ -52,7 +55,7 @@ def toeplitz(
     k: torch.Tensor,
     v: torch.Tensor,
     *,
-    slopes: torch.Tensor,
+    log_slopes: torch.Tensor,
     mask: torch.Tensor | None = None,
     causal: bool = False,
     scale: float | None = None,
@@ -65,9 +68,9 @@ def toeplitz(
     block's bias is written out, and again in the backward.
     """
     q_len, k_len = q.shape[2], k.shape[2]
-    wide = torch.promote_types(q.dtype, torch.float32)
     distance = torch.arange(k_len - 1, -q_len, -1, device=q.device)  # i − j, by place
-    table = slopes.to(wide)[:, None] * -distance.abs()  # (H, Nq + Nk − 1)
+    slopes = log_slopes.to(torch.promote_types(q.dtype, torch.float32)).exp2()
+    table = slopes[:, None] * -distance.abs()  # (H, Nq + Nk − 1)
     if causal:
         table = table.masked_fill(distance < 0, -torch.inf)
     bias = table.unfold(1, k_len, 1)  # (H, Nq, Nk), rows in reverse order
@@ -80,9 +83,7 @@ def toeplitz(
             allowed = allowed.flip(-2) if allowed.dim() > 1 else allowed
             own = own.masked_fill(~allowed, -torch.inf)
         turned = q[:, :, rows].flip(2)
-        return F.scaled_dot_product_attention(
-            turned, k[:, :, keys], v[:, :, keys], attn_mask=own, scale=scale
-        ).flip(2)
+        return fused_attention(turned, k[:, :, keys], v[:, :, keys], own, False, scale).flip(2)
 
     if mask is None and not causal:
         return attend(slice(0, q_len), slice(0, k_len))
@@ -99,12 +100,13 @@ def toeplitz(
 def parameters(shape: Shape, generator: torch.Generator | None) -> Mapping[str, torch.Tensor]:
     """2^(−8/H), 2^(−16/H), …, not learned; H between powers of two takes every other of the next.
 
-    As in the authors' code: for H = 12 those of 8 heads, then the odd ones of 16.
+    As in the authors' code: for H = 12 those of 8 heads, then the odd ones of 16. The buffer holds
+    the exponents, which any dtype holds exactly up to 128 heads.
     """
     lower = 2 ** int(math.log2(shape.heads))
     exponents = [8 * (h + 1) / lower for h in range(lower)]
     exponents += [8 * (h + 1) / (2 * lower) for h in range(0, 2 * (shape.heads - lower), 2)]
-    return {"slopes": torch.tensor([2.0**-exponent for exponent in exponents])}
+    return {"log_slopes": -torch.tensor(exponents)}
 
 
 def supports(case: Case) -> str | None:
@@ -127,7 +129,7 @@ def bakeoff_variants() -> Iterable[Attention]:
         identities=(
             Identity(
                 "slopes = 0",
-                tensors=lambda shape: {"slopes": torch.zeros(shape.heads)},
+                tensors=lambda shape: {"log_slopes": torch.full((shape.heads,), -torch.inf)},
                 equals="scaled_dot_product",
             ),
         ),

@@ -22,6 +22,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -40,7 +41,8 @@ def reference(
     The convolution obeys the mask as the attention does: what a query may not see counts as zero.
     Positions are aligned at the lower right.
     """
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v, weight = wide(q, k, v, weight)
     local = weight.shape[1]
     far, near = v[..., : v.shape[-1] - local], v[..., v.shape[-1] - local :]
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
@@ -54,7 +56,7 @@ def reference(
         if allowed is not None:
             here = here & allowed
         convolved = convolved + (here.to(near) @ near) * weight[:, None, :, tap]
-    return torch.cat([attended, convolved], -1)
+    return torch.cat([attended, convolved], -1).to(dtype)
 
 
 def sdpa(
@@ -82,10 +84,12 @@ def sdpa(
     if causal:  # the taps after the middle read what is not yet to be seen
         weight, after = weight[..., : before + 1], 0
     # So much before the first key that the first query finds it in the middle; cut if negative.
-    first = before - (k_len - q.shape[2])
+    rows = max(1, q.shape[2])  # an output of no rows is none to torch
+    first = before - (k_len - rows)
     channels = F.pad(near.mT.reshape(batch, heads * local, k_len), (first, after))
     convolved = F.conv1d(channels, weight.flatten(0, 1)[:, None], groups=heads * local)
-    return torch.cat([attended, convolved.view(batch, heads, local, -1).mT], -1)
+    convolved = convolved.view(batch, heads, local, rows).mT
+    return torch.cat([attended, convolved[:, :, : q.shape[2]]], -1)
 
 
 def parameters(

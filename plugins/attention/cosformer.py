@@ -16,8 +16,8 @@ from bakeoff.plugins.attention._linear import (
     mean_product,
     scan_flops,
     visible,
-    wide,
 )
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -34,16 +34,17 @@ def reference(
     M is the longer of both lengths, as in the authors' code; positions are aligned at the lower
     right.
     """
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v = wide(q, k, v)
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     j = torch.arange(k_len, device=q.device)
-    angle = (i - j).to(q.dtype) * (math.pi / 2 / max(q_len, k_len))  # (Nq, Nk)
+    angle = (i - j).to(q.dtype) * (math.pi / 2 / max(1, q_len, k_len))  # (Nq, Nk)
     weights = q.relu() @ k.relu().mT * angle.cos()  # (B, H, Nq, Nk)
     allowed = allowed_keys(q, k, mask, causal)
     if allowed is not None:
         weights = weights.masked_fill(~allowed, 0.0)
     total = weights.sum(-1, keepdim=True)
-    return weights @ v / total.masked_fill(total == 0, 1.0)
+    return (weights @ v / total.masked_fill(total == 0, 1.0)).to(dtype)
 
 
 def linear(
@@ -57,10 +58,10 @@ def linear(
 ) -> torch.Tensor:
     """Ptolemy's identity, cos(a − b) = cos a cos b + sin a sin b, makes it a sum over keys."""
     (q_len, k_len), dtype = (q.shape[2], k.shape[2]), q.dtype
+    q, k, v = wide(q, k, v)
     # Counted so that every angle is within a right one: no sine or cosine is negative.
     q = _turned(q, max(0, k_len - q_len), max(q_len, k_len))
     k = visible(_turned(k, max(0, q_len - k_len), max(q_len, k_len)), mask)
-    q, k, v = wide(q, k, v)
     if causal:
         return mean_of(aligned_scan(q, k, counted(v))).to(dtype)
     return mean_product(q, k, v).to(dtype)
@@ -69,7 +70,7 @@ def linear(
 def _turned(x: torch.Tensor, first: int, longest: int) -> torch.Tensor:
     """[relu(x) cos a, relu(x) sin a], with a growing from position ``first`` on: (…, N, 2 D)."""
     place = torch.arange(first, first + x.shape[2], device=x.device, dtype=x.dtype)
-    angle = (place * (math.pi / 2 / longest))[:, None]
+    angle = (place * (math.pi / 2 / max(1, longest)))[:, None]
     x = x.relu()
     return torch.cat([x * angle.cos(), x * angle.sin()], -1)
 

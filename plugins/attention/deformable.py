@@ -21,6 +21,7 @@ from bakeoff import (
     allowed_keys,
     hookimpl,
 )
+from bakeoff.plugins.attention._empty import with_a_key
 
 Grid = tuple[tuple[int, int], ...]
 
@@ -84,6 +85,7 @@ def gathered(
     scale: float | None = None,
 ) -> torch.Tensor:
     """The cells about every sampled place alone, summed with their weights as they are read."""
+    k, v, mask = with_a_key(k, v, mask)
     batch, heads, q_len, _ = q.shape
     k_len = v.shape[2]
     places, weights = _sampled(
@@ -109,15 +111,15 @@ def gathered(
         place = torch.arange(k_len - q_len, k_len, device=q.device)
         share = share.masked_fill(index > place[:, None], 0.0)
     if mask is not None:
-        v = v.masked_fill(~mask.expand(*mask.shape[:-1], k_len).mT, 0.0)
+        v = v.masked_fill(~mask.broadcast_to(batch, heads, 1, k_len).mT, 0.0)
     first = k_len * torch.arange(batch * heads, device=q.device).view(batch, heads, 1, 1)
     output = F.embedding_bag(
         (index + first).flatten(0, 2),
-        v.to(share.dtype).reshape(batch * heads * k_len, -1),
+        v.to(share.dtype).reshape(batch * heads * k_len, v.shape[-1]),
         per_sample_weights=share.flatten(0, 2),
         mode="sum",
     )
-    return output.view(batch, heads, q_len, -1).to(v.dtype)
+    return output.view(batch, heads, q_len, v.shape[-1]).to(v.dtype)
 
 
 def _sampled(

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Metadata, Paper, Shape, hookimpl
-from bakeoff.plugins.attention._linear import chunk_size, in_chunks, wide
+from bakeoff.plugins.attention._linear import chunk_size, in_chunks
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -27,23 +28,24 @@ def reference(
     q and k are divided by their norms (Yang et al., section 3.3): the state then stays bounded for
     β up to 2. A key that the mask hides is not written.
     """
-    (batch, heads, q_len, dim), k_len = q.shape, k.shape[2]
-    least = max(1e-12, torch.finfo(q.dtype).tiny)  # in float16 the first would be zero
-    query = q / q.norm(dim=-1, keepdim=True).clamp(min=least)
+    (batch, heads, q_len, dim), k_len, dtype = q.shape, k.shape[2], q.dtype
+    q, k, v, beta = wide(q, k, v, beta)
+    query = q / q.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     query = query * (1 / math.sqrt(dim) if scale is None else scale)
-    key = k / k.norm(dim=-1, keepdim=True).clamp(min=least)
+    key = k / k.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     if mask is not None:
         beta = beta.where(mask.broadcast_to(batch, heads, 1, k_len)[:, :, 0], 0.0)
     state = q.new_zeros(batch, heads, dim, v.shape[-1])
-    rows = [q.new_zeros(batch, heads, v.shape[-1])] * max(0, q_len - k_len)  # they see no key
+    blind = max(0, q_len - k_len)  # queries that see no key
+    rows = [q.new_zeros(batch, heads, blind, v.shape[-1])]
     for t in range(k_len):
         old = (key[:, :, t, None] @ state)[:, :, 0]  # (B, H, Dv)
         change = beta[:, :, t, None] * (v[:, :, t] - old)
         state = state + key[:, :, t, :, None] * change[:, :, None]
         row = t - (k_len - q_len)
         if row >= 0:
-            rows.append((query[:, :, row, None] @ state)[:, :, 0])
-    return torch.stack(rows, 2)
+            rows.append(query[:, :, row, None] @ state)
+    return torch.cat(rows, 2).to(dtype)
 
 
 def chunked(

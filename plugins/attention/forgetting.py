@@ -20,6 +20,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._precision import wide
 from bakeoff.plugins.attention._tiles import tiled_attention
 
 
@@ -43,9 +44,12 @@ def reference(
     steps = q_levels[..., None] - k_levels[:, :, None]  # (B, H, Nq, Nk)
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     ahead = torch.arange(k_len, device=q.device) > i
+    dtype = q.dtype
+    q, k, v = wide(q, k, v)
     decay = torch.where(ahead, -steps, steps).to(q.dtype)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    return masked_softmax(q @ k.mT * scale + decay, allowed_keys(q, k, mask, causal)) @ v
+    scores = q @ k.mT * scale + decay
+    return (masked_softmax(scores, allowed_keys(q, k, mask, causal)) @ v).to(dtype)
 
 
 def tiled(
@@ -68,10 +72,10 @@ def tiled(
 
 
 def _levels(q: torch.Tensor, log_gates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Σ log f up to each query's place and each key's; half precision would lose the small ones."""
-    k_levels = log_gates.to(torch.promote_types(q.dtype, torch.float32)).cumsum(-1)
-    before = max(0, q.shape[-2] - k_levels.shape[-1])
-    return F.pad(k_levels, (before, 0))[..., -q.shape[-2] :], k_levels
+    """Σ log f up to each query's place and each key's, in float64: their differences are small."""
+    k_levels = log_gates.double().cumsum(-1)
+    offset = k_levels.shape[-1] - q.shape[-2]
+    return F.pad(k_levels, (-offset, 0)), k_levels  # cut where there are fewer queries
 
 
 def inputs(shape: Shape, generator: torch.Generator | None) -> Mapping[str, torch.Tensor]:

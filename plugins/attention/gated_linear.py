@@ -14,8 +14,8 @@ from bakeoff.plugins.attention._linear import (
     decayed_states,
     in_chunks,
     visible,
-    wide,
 )
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -32,19 +32,21 @@ def reference(
 
     A key that the mask hides is not written; time goes on, and its gate applies.
     """
-    (batch, heads, q_len, dim), k_len = q.shape, k.shape[2]
+    (batch, heads, q_len, dim), k_len, dtype = q.shape, k.shape[2], q.dtype
+    q, k, v, log_gate = wide(q, k, v, log_gate)
     q = q * (1 / math.sqrt(dim) if scale is None else scale)
     if mask is not None:
         k = k.where(mask.broadcast_to(batch, heads, 1, k_len).mT, 0.0)
     state = q.new_zeros(batch, heads, dim, v.shape[-1])
-    rows = [q.new_zeros(batch, heads, v.shape[-1])] * max(0, q_len - k_len)  # they see no key
+    blind = max(0, q_len - k_len)  # queries that see no key
+    rows = [q.new_zeros(batch, heads, blind, v.shape[-1])]
     for t in range(k_len):
         write = k[:, :, t, :, None] * v[:, :, t, None]  # (B, H, D, Dv)
         state = log_gate[:, :, t, :, None].exp() * state + write
         row = t - (k_len - q_len)
         if row >= 0:
-            rows.append((q[:, :, row, None] @ state)[:, :, 0])
-    return torch.stack(rows, 2)
+            rows.append(q[:, :, row, None] @ state)
+    return torch.cat(rows, 2).to(dtype)
 
 
 def chunked(
@@ -93,9 +95,9 @@ def _scan(
     state: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     dtype, length = q.dtype, q.shape[2]
-    q = q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     # What fills up the last chunk has no gate, and makes nothing older.
     q, k, v, gates = (in_chunks(x) for x in wide(q, k, v, log_gate))
+    q = q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     to_here = gates.cumsum(3)  # (B, H, chunks, chunk, D)
     added = (k * _to_end(gates).exp()).mT @ v
     earlier, last = decayed_states(added, to_here[..., -1, :, None].exp(), state)

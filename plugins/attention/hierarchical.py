@@ -20,6 +20,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._banded import attention_in_blocks, neighbour_attention
 from bakeoff.plugins.attention._parts import Part, hidden_score, merged
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -39,7 +40,8 @@ def reference(
     the mean key of its groups. Places are aligned at the lower right.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v = wide(q, k, v)
     i = torch.arange(k_len - q_len, k_len, device=q.device)
     j = torch.arange(k_len, device=q.device)
     seen = j.new_ones(1, 1, 1, k_len).bool() if mask is None else mask
@@ -55,7 +57,7 @@ def reference(
         key = together @ k / together.sum(-1, keepdim=True).clamp(min=1)
         scores = torch.where(now, query @ key.mT * scale, scores)
         left = left & ~now
-    return masked_softmax(scores, seen) @ v
+    return (masked_softmax(scores, seen) @ v).to(dtype)
 
 
 def coarsened(
@@ -71,23 +73,24 @@ def coarsened(
     """Each level on its own short sequences of means, merged from the coarsest to the finest."""
     q_len, k_len = q.shape[2], k.shape[2]
     levels = _levels(q_len, k_len, block_size)
-    wide = torch.promote_types(q.dtype, torch.float32)
+    dtype = q.dtype
+    q, k, v = wide(q, k, v)
     near = neighbour_attention(q, k, v, block=block_size, causal=False, keys=mask, scale=scale)
     if levels == 1:
-        return near[0].to(q.dtype)
+        return near[0].to(dtype)
 
     # Queries and keys begin at multiples of the coarsest block, so that all groups are aligned.
     span = block_size << (levels - 1)
     skipped = (k_len - q_len) % span
     first = (k_len - q_len - skipped) // block_size  # in blocks, at any level times 2^level
-    query = F.pad(q.to(wide), (0, 0, skipped, -(skipped + q_len) % span))
+    query = F.pad(q, (0, 0, skipped, -(skipped + q_len) % span))
     query_count = F.pad(query.new_ones(1, 1, q_len, 1), (0, 0, skipped, -(skipped + q_len) % span))
     if mask is None:
         mask = torch.ones(1, 1, 1, k_len, dtype=torch.bool, device=q.device)
     mask = mask[(None,) * (4 - mask.dim())]
-    count = mask.expand(*mask.shape[:-1], k_len).to(wide).mT  # (B, H or 1, Nk, 1)
+    count = mask.expand(*mask.shape[:-1], k_len).to(q.dtype).mT  # (B, H or 1, Nk, 1)
     more = (0, 0, 0, -k_len % span)
-    key, value, count = (F.pad(x, more) for x in (k.to(wide) * count, v.to(wide) * count, count))
+    key, value, count = (F.pad(x, more) for x in (k * count, v * count, count))
     coarse = []
     for level in range(1, levels):
         query, query_count, key, value, count = (
@@ -108,7 +111,7 @@ def coarsened(
     while coarse:
         part = merged(coarse.pop(), _finer(part))
     output, total = (x[:, :, skipped : skipped + q_len] for x in _finer(part))
-    return merged(near, (output, total))[0].to(q.dtype)
+    return merged(near, (output, total))[0].to(dtype)
 
 
 def _beyond(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Metadata, Paper, allowed_keys, hookimpl
 from bakeoff.plugins.attention._costs import pair_flops
@@ -17,8 +16,8 @@ from bakeoff.plugins.attention._linear import (
     mean_product,
     scan_flops,
     visible,
-    wide,
 )
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -30,13 +29,19 @@ def reference(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Σ_j φ(q_i)·φ(k_j) v_j / Σ_j φ(q_i)·φ(k_j) with φ(x) = elu(x) + 1, equations 4 and 7."""
-    weights = (F.elu(q) + 1) @ (F.elu(k) + 1).mT  # (B, H, Nq, Nk)
+    """Σ_j φ(q_i)·φ(k_j) v_j / Σ_j φ(q_i)·φ(k_j) with φ(x) = elu(x) + 1, equations 4 and 7.
+
+    For negative x that is exp(x): subtracting 1 and adding it again would leave nothing of it.
+    """
+    dtype = q.dtype
+    q, k, v = wide(q, k, v)
+    query, key = (torch.where(x > 0, x + 1, x.clamp(max=0).exp()) for x in (q, k))
+    weights = query @ key.mT  # (B, H, Nq, Nk)
     allowed = allowed_keys(q, k, mask, causal)
     if allowed is not None:
         weights = weights.masked_fill(~allowed, 0.0)
     total = weights.sum(-1, keepdim=True)
-    return weights @ v / total.masked_fill(total == 0, 1.0)
+    return (weights @ v / total.masked_fill(total == 0, 1.0)).to(dtype)
 
 
 def linear(
@@ -50,7 +55,8 @@ def linear(
 ) -> torch.Tensor:
     """φ(q_i)ᵀ Σ_j φ(k_j) v_jᵀ, equation 6: the sum over keys first; causal in chunks."""
     dtype = q.dtype
-    q, k, v = wide(_features(q), visible(_features(k), mask), v)
+    q, k, v = wide(q, k, v)
+    q, k = _features(q), visible(_features(k), mask)
     if causal:
         return mean_of(aligned_scan(q, k, counted(v))).to(dtype)
     return mean_product(q, k, v).to(dtype)
@@ -68,13 +74,15 @@ def recurrence(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The recurrent network of section 3.4: the state is s, with z as its last column."""
     dtype = q.dtype
-    q, k, v = wide(_features(q), visible(_features(k), mask), counted(v))
-    sums, state = causal_scan(q, k, v, state)
+    q, k, v = wide(q, k, v)
+    sums, state = causal_scan(_features(q), visible(_features(k), mask), counted(v), state)
     return mean_of(sums).to(dtype), state
 
 
 def _features(x: torch.Tensor) -> torch.Tensor:
-    return F.elu(x) + 1
+    """elu(x) + 1 as exp(min(x, 0)) + max(x, 0), which cancels nowhere."""
+    positive = x.relu()
+    return (x - positive).exp_() + positive
 
 
 def flops(case: Case) -> float:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from bakeoff import Attention, Case, Forward, Identity, Metadata, Paper, Shape, hookimpl
+from bakeoff.plugins.attention._fused import fused_attention
 from bakeoff.plugins.attention._linear import visible
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -26,13 +27,15 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q (E k)ᵀ / √D) F v; all heads share E and F. Hidden keys and values count as zero."""
+    dtype = q.dtype
+    q, k, v, project_key, project_value = wide(q, k, v, project_key, project_value)
     if mask is not None:
         shown = mask.broadcast_to(*k.shape[:2], 1, k.shape[2]).mT  # (B, H, Nk, 1)
         k, v = k.where(shown, 0.0), v.where(shown, 0.0)
     key = torch.einsum("rn,bhnd->bhrd", project_key, k)
     value = torch.einsum("rn,bhnd->bhrd", project_value, v)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    return (q @ key.mT * scale).softmax(-1) @ value  # weights (B, H, Nq, R)
+    return ((q @ key.mT * scale).softmax(-1) @ value).to(dtype)  # weights (B, H, Nq, R)
 
 
 def sdpa(
@@ -49,14 +52,18 @@ def sdpa(
 ) -> torch.Tensor:
     """torch's fused attention over the projected keys and values."""
     key, value = _along(project_key, visible(k, mask)), _along(project_value, visible(v, mask))
-    return F.scaled_dot_product_attention(q, key, value, scale=scale)
+    return fused_attention(q, key, value, None, False, scale)
 
 
 def _along(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """weight @ x as one product for all heads: so is its gradient, which is not summed apart."""
+    """weight @ x as one product for all heads: so is its gradient, which is not summed apart.
+
+    Both are laid out anew where they are parts of larger tensors: torch may read beyond their rows.
+    """
     batch, heads, length, dim = x.shape
-    rows = weight @ x.permute(2, 0, 1, 3).reshape(length, batch * heads * dim)
-    return rows.view(-1, batch, heads, dim).permute(1, 2, 0, 3)
+    columns = x.permute(2, 0, 1, 3).reshape(length, batch * heads * dim)
+    rows = weight.contiguous() @ columns.contiguous()
+    return rows.view(weight.shape[0], batch, heads, dim).permute(1, 2, 0, 3)
 
 
 def parameters(

@@ -23,6 +23,8 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._empty import with_a_key
+from bakeoff.plugins.attention._precision import wide
 
 #: Elements of the keys that are gathered at once: 4 MiB in float32.
 BLOCK_ELEMENTS = 2**20
@@ -42,16 +44,22 @@ def reference(
 ) -> torch.Tensor:
     """Σ_j softmax_j(q_i · k_j) exp(−(j − p_i)² / 2σ²) v_j over |j − p_i| ≤ window = 2σ.
 
-    p_i = S σ(vᵀ tanh(W q_i)) with S the number of keys, where causal of those up to i: the paper's
-    source ends there. The score is the paper's ``dot``; a scale, where given, multiplies it. What
-    the window or the mask hides takes no part in the softmax.
+    p_i = S σ(vᵀ tanh(W q_i)) with S the number of keys that the row sees: the paper's source ends
+    there. What mask or ``causal`` hide counts as not there, in S and in the places j. The score is
+    the paper's ``dot``; a scale, where given, multiplies it. What the window hides takes no part in
+    the softmax.
     """
-    centres = _centres(q, k, w_place, v_place, causal)  # (B, H, Nq)
-    away = torch.arange(k.shape[-2], device=q.device) - centres[..., None]  # (B, H, Nq, Nk)
-    near = away.abs() <= window
-    allowed = allowed_keys(q, k, near if mask is None else near & mask, causal)
+    dtype = q.dtype
+    q, k, v, w_place, v_place = wide(q, k, v, w_place, v_place)  # places beyond 256 are no bfloat16
+    shown = allowed_keys(q, k, mask, causal)
+    seen = torch.ones(k.shape[-2], dtype=torch.bool, device=q.device)  # or (B, H, Nq, Nk)
+    seen = seen if shown is None else seen & shown
+    place, length = seen.cumsum(-1) - 1, seen.sum(-1)
+    centres = length * torch.sigmoid(torch.tanh(q @ w_place.mT) @ v_place)  # (B, H, Nq)
+    away = place - centres[..., None]  # (B, H, Nq, Nk)
+    allowed = (away.abs() <= window) & seen
     weights = masked_softmax(q @ k.mT * (1.0 if scale is None else scale), allowed)
-    return weights * torch.exp(-(away**2) / (2 * (window / 2) ** 2)).to(q.dtype) @ v
+    return (weights * torch.exp(-(away**2) / (2 * (window / 2) ** 2)) @ v).to(dtype)
 
 
 def gathered(
@@ -70,48 +78,53 @@ def gathered(
 
     A block of queries at a time, gathered again in the backward.
     """
-    (batch, heads, q_len, dim), k_len = q.shape, k.shape[2]
+    k, v, mask = with_a_key(k, v, mask)
+    (batch, heads, q_len, dim), k_len, dtype = q.shape, k.shape[2], q.dtype
+    q, k, v, w_place, v_place = wide(q, k, v, w_place, v_place)
     width = min(2 * window + 1, k_len)
-    centres = _centres(q, k, w_place, v_place, causal)
+    keys = None if mask is None else mask.expand(batch, heads, 1, k_len)[:, :, 0]
+    length = _lengths(q, k, keys, causal)  # broadcasts to (B, H, Nq)
+    centres = length * torch.sigmoid(torch.tanh(q @ w_place.mT) @ v_place)
     # Whole windows within the sequence: the places outside of |j − p| ≤ window are hidden below.
     first = (centres.detach() - window).ceil().clamp(0, k_len - width).long()  # (B, H, Nq)
     head = torch.arange(batch * heads, device=q.device).view(batch, heads, 1) * k_len
-    rows_k, rows_v = k.reshape(-1, dim), v.reshape(-1, v.shape[-1])
-    keys = None if mask is None else mask.expand(batch, heads, 1, k_len).reshape(-1)
+    # Where the n-th key that the mask shows lies among those of all heads, (B·H·Nk,).
+    shown = None if keys is None else head + torch.argsort((~keys).byte(), stable=True)
+    rows_k, rows_v = (x.reshape(batch * heads * k_len, x.shape[-1]) for x in (k, v))
 
     def attend(rows: slice) -> torch.Tensor:
         place = first[:, :, rows, None] + torch.arange(width, device=q.device)
         index = head[..., None] + place  # (B, H, r, width)
+        if shown is not None:
+            index = shown.flatten()[index]
         away = place - centres[:, :, rows, None]
-        allowed = away.abs() <= window
-        if causal:
-            last = torch.arange(rows.start, rows.stop, device=q.device) + k_len - q_len
-            allowed = allowed & (place <= last[:, None])
-        if keys is not None:
-            allowed = allowed & keys[index]
+        allowed = (away.abs() <= window) & (place < length.expand(centres.shape)[:, :, rows, None])
         scores = (F.embedding(index, rows_k) @ q[:, :, rows, :, None]).squeeze(-1)
         weights = masked_softmax(scores * (1.0 if scale is None else scale), allowed)
-        weights = weights * torch.exp(-2 * (away / window) ** 2).to(q.dtype)
-        return (weights[..., None, :] @ F.embedding(index, rows_v)).squeeze(-2)
+        weights = weights * torch.exp(-2 * (away / window) ** 2)
+        return (weights[..., None, :] @ F.embedding(index, rows_v)).squeeze(-2).to(dtype)
 
-    size = max(1, BLOCK_ELEMENTS // (batch * heads * width * dim))
+    size = max(1, BLOCK_ELEMENTS // max(1, batch * heads * width * dim))
     blocks = [slice(i, min(i + size, q_len)) for i in range(0, q_len, size)]
-    if len(blocks) == 1:
-        return attend(blocks[0])
+    if len(blocks) <= 1:
+        return attend(slice(0, q_len))
     outputs = (
         checkpoint(attend, rows, use_reentrant=False, preserve_rng_state=False) for rows in blocks
     )
     return torch.cat(list(outputs), 2)
 
 
-def _centres(
-    q: torch.Tensor, k: torch.Tensor, w_place: torch.Tensor, v_place: torch.Tensor, causal: bool
+def _lengths(
+    q: torch.Tensor, k: torch.Tensor, keys: torch.Tensor | None, causal: bool
 ) -> torch.Tensor:
-    """p of each query, (B, H, Nq); half precision could not name the places of a long sequence."""
+    """How many keys each query sees, of those that ``keys`` (B, H, Nk) shows."""
     q_len, k_len = q.shape[-2], k.shape[-2]
-    share = torch.sigmoid(torch.tanh(q @ w_place.mT) @ v_place)
-    last = torch.arange(k_len - q_len, k_len, device=q.device) if causal else k_len - 1
-    return share.to(torch.promote_types(q.dtype, torch.float32)) * (last + 1)
+    if keys is None:
+        last = torch.arange(k_len - q_len, k_len, device=q.device) if causal else k_len - 1
+        return (torch.as_tensor(last, device=q.device) + 1).clamp(min=0)
+    if not causal:
+        return keys.sum(-1, keepdim=True)
+    return F.pad(keys.cumsum(-1), (q_len - k_len, 0))  # cut where there are fewer queries
 
 
 def parameters(

@@ -20,6 +20,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._precision import wide
 from bakeoff.plugins.attention._prefix import attention_with_prefix, prefix_allowed
 
 
@@ -42,6 +43,8 @@ def reference(
     Weights are tied over the hops, as in the paper's layer-wise tying. The given memory is for
     all queries; mask and ``causal`` hide keys of the sequence only. The paper has no scale.
     """
+    dtype = q.dtype
+    q, k, v, memory_keys, memory_values, w_hop = wide(q, k, v, memory_keys, memory_values, w_hop)
     memory, outputs = torch.cat([memory_keys, k], 2), torch.cat([memory_values, v], 2)
     allowed = prefix_allowed(memory_keys.shape[2], q, k, mask, causal)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
@@ -50,7 +53,7 @@ def reference(
         read = masked_softmax(state @ memory.mT * scale, allowed) @ outputs
         if hop < hops - 1:
             state = state @ w_hop.mT + read
-    return read
+    return read.to(dtype)
 
 
 def sdpa(
@@ -69,19 +72,14 @@ def sdpa(
 ) -> torch.Tensor:
     """The same hops, each with torch's fused attention.
 
-    float16 is computed on in float32: what one hop's backward rounds the next ones enlarge, and
-    with large inputs it leaves the range of float16 where the exact gradient does not.
+    Half precision is computed on in float32: what one hop's backward rounds the next ones enlarge,
+    and with large inputs it leaves the range of float16 where the exact gradient does not.
     """
-    dtype, wide = q.dtype, torch.float32 if q.dtype == torch.float16 else q.dtype
-    q, w_hop = q.to(wide), w_hop.to(wide)
-    keys, values, memory_keys, memory_values = (
-        t.to(wide) for t in (k, v, memory_keys, memory_values)
-    )
+    dtype = q.dtype
+    q, k, v, memory_keys, memory_values, w_hop = wide(q, k, v, memory_keys, memory_values, w_hop)
 
     def read(state: torch.Tensor) -> torch.Tensor:
-        return attention_with_prefix(
-            state, keys, values, memory_keys, memory_values, mask, causal, scale
-        )
+        return attention_with_prefix(state, k, v, memory_keys, memory_values, mask, causal, scale)
 
     for _ in range(hops - 1):
         q = q @ w_hop.mT + read(q)

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Identity, Metadata, Paper, hookimpl, masked_softmax
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._fused import fused_attention
 from bakeoff.plugins.attention._linear import counted, mean_of, visible
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -30,9 +32,11 @@ def reference(
     the mask shows. With as many landmarks as queries or keys it is softmax(q kᵀ) v: the exact
     pseudoinverse makes it so, and the authors' code computes it so.
     """
+    dtype = q.dtype
+    q, k, v = wide(q, k, v)  # the pseudoinverse enlarges every rounding
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if landmarks >= min(q.shape[-2], k.shape[-2]):
-        return masked_softmax(q @ k.mT * scale, mask) @ v
+        return (masked_softmax(q @ k.mT * scale, mask) @ v).to(dtype)
     shown = torch.ones_like(k[..., :1])  # (B, H, Nk, 1)
     if mask is not None:
         shown = mask.broadcast_to(*k.shape[:2], 1, k.shape[2]).mT.to(k.dtype)
@@ -53,7 +57,7 @@ def reference(
         product = middle @ inverse
         inner = 15 * eye - product @ (7 * eye - product)
         inverse = inverse @ (13 * eye - product @ inner) / 4
-    return left @ inverse @ (right @ v)
+    return (left @ inverse @ (right @ v)).to(dtype)
 
 
 def sdpa(
@@ -67,9 +71,14 @@ def sdpa(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Two fused attentions: of the landmarks to all keys, and of all queries to the landmarks."""
+    """Two fused attentions: of the landmarks to all keys, and of all queries to the landmarks.
+
+    Both in float32 at least: the pseudoinverse between them enlarges what the first one rounds.
+    """
     if landmarks >= min(q.shape[2], k.shape[2]):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        return fused_attention(q, k, v, mask, False, scale)
+    dtype = q.dtype
+    q, k, v = wide(q, k, v)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     q_means = mean_of(_segment_sums(counted(q), landmarks))
     sums = _segment_sums(visible(counted(k), mask), landmarks)
@@ -77,7 +86,8 @@ def sdpa(
     middle = masked_softmax(q_means @ k_means.mT * scale, seen)
     means = F.scaled_dot_product_attention(q_means, k, v, attn_mask=mask, scale=scale)
     values = _pseudoinverse(middle, iterations) @ means  # (B, H, m, Dv)
-    return F.scaled_dot_product_attention(q, k_means, values, attn_mask=seen, scale=scale)
+    output = F.scaled_dot_product_attention(q, k_means, values, attn_mask=seen, scale=scale)
+    return output.to(dtype)
 
 
 def _segment_sums(x: torch.Tensor, segments: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import Attention, Case, Forward, Metadata, Paper, Shape, allowed_keys, hookimpl
+from bakeoff.plugins.attention._empty import with_a_key
 from bakeoff.plugins.attention._linear import (
     counted,
     decayed_states,
@@ -18,6 +19,7 @@ from bakeoff.plugins.attention._linear import (
     scan_flops,
     visible,
 )
+from bakeoff.plugins.attention._precision import wide
 
 #: What the sums over keys hold for each feature: its largest exponent so far, and the sums of
 #: counted values with weights exp(exponent − largest).
@@ -40,6 +42,9 @@ def reference(
     Constants that cancel are taken off the exponents, as the authors' code does: from those of
     the keys the largest of each feature, which the queries get, and from those of a query its own.
     """
+    dtype = q.dtype
+    k, v, mask = with_a_key(k, v, mask)
+    q, k, v, projection = wide(q, k, v, projection)
     root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     query, key = q * root, k * root
     query_exponents = query @ projection.T - query.square().sum(-1, keepdim=True) / 2
@@ -52,7 +57,7 @@ def reference(
     if allowed is not None:
         weights = weights.masked_fill(~allowed, 0.0)
     total = weights.sum(-1, keepdim=True)
-    return weights @ v / total.masked_fill(total == 0, 1.0)
+    return (weights @ v / total.masked_fill(total == 0, 1.0)).to(dtype)
 
 
 def linear(
@@ -67,10 +72,13 @@ def linear(
     scale: float | None = None,
 ) -> torch.Tensor:
     """The sum over keys first, equation 4; causal in chunks."""
+    dtype = q.dtype
+    k, v, mask = with_a_key(k, v, mask)
+    q, k, v, projection = wide(q, k, v, projection)
     products = _query_products(q, projection, scale)
     exponents = _key_exponents(k, projection, mask, scale)
     if not causal:
-        return _all_keys(products, exponents, v, mask)
+        return _all_keys(products, exponents, v, mask).to(dtype)
     v = visible(counted(v), mask)
     before = max(0, k.shape[2] - q.shape[2])  # keys that every query sees
     blind = max(0, q.shape[2] - k.shape[2])  # queries that see no key
@@ -79,7 +87,7 @@ def linear(
         largest, weights = _key_weights(exponents[..., :before])
         state = largest[..., 0], weights @ v[:, :, :before]
     sums, _ = _scan(products[:, :, blind:], exponents[..., before:], v[:, :, before:], state)
-    return F.pad(mean_of(sums), (0, 0, blind, 0))
+    return F.pad(mean_of(sums), (0, 0, blind, 0)).to(dtype)
 
 
 def _all_keys(
@@ -115,9 +123,11 @@ def recurrence(
     scale: float | None = None,
 ) -> tuple[torch.Tensor, State]:
     """Prefix sums over the keys; the state is described at :data:`State`."""
+    dtype = q.dtype
+    q, k, v, projection = wide(q, k, v, projection)
     exponents, v = _key_exponents(k, projection, mask, scale), visible(counted(v), mask)
     sums, state = _scan(_query_products(q, projection, scale), exponents, v, state)
-    return mean_of(sums), state
+    return mean_of(sums).to(dtype), state
 
 
 def _query_products(q: torch.Tensor, projection: torch.Tensor, scale: float | None) -> torch.Tensor:

@@ -20,6 +20,7 @@ from bakeoff import (
     masked_softmax,
 )
 from bakeoff.plugins.attention._costs import pair_flops
+from bakeoff.plugins.attention._precision import wide
 from bakeoff.plugins.attention._prefix import attention_with_prefix, prefix_allowed
 
 
@@ -36,13 +37,14 @@ def reference(
     scale: float | None = None,
 ) -> torch.Tensor:
     """softmax(q [M_k; k]ᵀ / √D) [M_v; v]: slots that every query sees, whatever the mask."""
-    batch = q.shape[0]
+    batch, dtype = q.shape[0], q.dtype
+    q, k, v, slot_keys, slot_values = wide(q, k, v, slot_keys, slot_values)
     all_k = torch.cat([slot_keys.expand(batch, -1, -1, -1), k], 2)
     all_v = torch.cat([slot_values.expand(batch, -1, -1, -1), v], 2)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ all_k.mT * scale  # (B, H, Nq, M + Nk)
     allowed = prefix_allowed(slot_keys.shape[1], q, k, mask, causal)
-    return masked_softmax(scores, allowed) @ all_v
+    return (masked_softmax(scores, allowed) @ all_v).to(dtype)
 
 
 def sdpa(

@@ -15,8 +15,8 @@ from bakeoff.plugins.attention._linear import (
     in_chunks,
     scan_flops,
     visible,
-    wide,
 )
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -24,25 +24,29 @@ def reference(
     k: torch.Tensor,  # (B, H, Nk, D)
     v: torch.Tensor,  # (B, H, Nk, Dv)
     *,
-    decay: torch.Tensor,  # (H,), γ in the paper
+    log_forgotten: torch.Tensor,  # (H,), log2(1 − γ)
     mask: torch.Tensor | None = None,
     causal: bool = True,
     scale: float | None = None,
 ) -> torch.Tensor:
     """(q kᵀ / √D ⊙ γ^(i − j)) v over j ≤ i: the parallel form, equation 5.
 
-    q and k come rotated, where a rotation Θ is wanted. The normalisation of each head belongs to
-    the layer around it (equation 8), with the gate and the output projection.
+    γ comes as the logarithm of what is forgotten in a step: rounded to half precision, γ itself
+    would be 1 in most heads, and nothing forgotten. q and k come rotated, where a rotation Θ is
+    wanted. The normalisation of each head belongs to the layer around it (equation 8), with the
+    gate and the output projection.
     """
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v = wide(q, k, v)
     i = torch.arange(k_len - q_len, k_len, device=q.device)[:, None]
     j = torch.arange(k_len, device=q.device)
-    weights = decay[:, None, None].double() ** (i - j).clamp(min=0)  # (H, Nq, Nk)
+    decay = 1 - 2 ** log_forgotten[:, None, None].double()  # γ in the paper, (H, 1, 1)
+    weights = decay ** (i - j).clamp(min=0)  # (H, Nq, Nk)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = q @ k.mT * scale * weights.to(q.dtype)
     allowed = allowed_keys(q, k, mask, causal=True)
     assert allowed is not None
-    return scores.masked_fill(~allowed, 0.0) @ v
+    return (scores.masked_fill(~allowed, 0.0) @ v).to(dtype)
 
 
 def chunked(
@@ -50,7 +54,7 @@ def chunked(
     k: torch.Tensor,
     v: torch.Tensor,
     *,
-    decay: torch.Tensor,
+    log_forgotten: torch.Tensor,
     mask: torch.Tensor | None = None,
     causal: bool = True,
     scale: float | None = None,
@@ -62,9 +66,9 @@ def chunked(
     if before:
         first_k, first_v = wide(visible(k, mask)[:, :, :before], v[:, :, :before])
         age = torch.arange(before - 1, -1, -1, device=k.device)
-        state = (first_k * _powers(decay, age, first_k)[..., None]).mT @ first_v
+        state = (first_k * _powers(log_forgotten, age, first_k)[..., None]).mT @ first_v
     shown = visible(k, mask)[:, :, before:]
-    output, _ = _scan(q[:, :, blind:], shown, v[:, :, before:], decay, scale, state)
+    output, _ = _scan(q[:, :, blind:], shown, v[:, :, before:], log_forgotten, scale, state)
     return F.pad(output, (0, 0, blind, 0))
 
 
@@ -74,20 +78,20 @@ def recurrence(
     v: torch.Tensor,
     state: torch.Tensor | None = None,  # (B, H, D, Dv)
     *,
-    decay: torch.Tensor,
+    log_forgotten: torch.Tensor,
     mask: torch.Tensor | None = None,
     causal: bool = True,
     scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """S_t = γ S_{t−1} + k_t v_tᵀ, equation 6, a chunk at a time."""
-    return _scan(q, visible(k, mask), v, decay, scale, state)
+    return _scan(q, visible(k, mask), v, log_forgotten, scale, state)
 
 
 def _scan(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    decay: torch.Tensor,
+    log_forgotten: torch.Tensor,
     scale: float | None,
     state: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,25 +104,31 @@ def _scan(
     count = (length - size * torch.arange(chunks, device=q.device)).clamp(max=size)
     age = (count[:, None] - 1 - place).clamp(min=0)  # at the end of the chunk, (chunks, chunk)
     distance = place[:, None] - place
-    within = _powers(decay, distance.clamp(min=0), q).tril()[:, :, None]  # (1, H, 1, chunk, chunk)
+    within = _powers(log_forgotten, distance.clamp(min=0), q).tril()[
+        :, :, None
+    ]  # (1, H, 1, chunk, chunk)
 
-    added = (k * _powers(decay, age, k)[..., None]).mT @ v  # (B, H, chunks, D, Dv)
-    earlier, last = decayed_states(added, _powers(decay, count, k)[..., None, None], state)
+    added = (k * _powers(log_forgotten, age, k)[..., None]).mT @ v  # (B, H, chunks, D, Dv)
+    kept = _powers(log_forgotten, count, k)[..., None, None]
+    earlier, last = decayed_states(added, kept, state)
     q = q * scale
     output = (q @ k.mT).mul_(within) @ v
-    output = output + (q * _powers(decay, place + 1, q)[:, :, None, :, None]) @ earlier
+    since = _powers(log_forgotten, place + 1, q)[:, :, None, :, None]
+    output = output + (q * since) @ earlier
     return output.flatten(2, 3)[:, :, :length].to(dtype), last
 
 
-def _powers(decay: torch.Tensor, exponents: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Each head's decay to the exponents: (1, H, *exponents). Few numbers: they can be exact."""
-    base = decay.double()[(...,) + (None,) * exponents.dim()]
+def _powers(
+    log_forgotten: torch.Tensor, exponents: torch.Tensor, like: torch.Tensor
+) -> torch.Tensor:
+    """Each head's γ to the exponents: (1, H, *exponents). Few numbers: they can be exact."""
+    base = (1 - log_forgotten.double().exp2())[(...,) + (None,) * exponents.dim()]
     return (base**exponents)[None].to(like.dtype)
 
 
 def parameters(shape: Shape, generator: torch.Generator | None) -> Mapping[str, torch.Tensor]:
-    """γ = 1 − 2^(−5 − h) for head h, equation 8; a buffer."""
-    return {"decay": 1 - 2.0 ** (-5 - torch.arange(shape.heads, dtype=torch.float32))}
+    """γ = 1 − 2^(−5 − h) for head h, equation 8, as the exponent: a buffer that any dtype holds."""
+    return {"log_forgotten": -5 - torch.arange(shape.heads, dtype=torch.float32)}
 
 
 def flops(case: Case) -> float:

@@ -18,6 +18,7 @@ from bakeoff import (
 )
 from bakeoff.plugins.attention._costs import pair_flops
 from bakeoff.plugins.attention._fused import fused_attention
+from bakeoff.plugins.attention._precision import wide
 
 
 def reference(
@@ -34,11 +35,12 @@ def reference(
 
     Positions are aligned at the lower right. Where D is odd its last feature is not turned.
     """
-    q_len, k_len = q.shape[-2], k.shape[-2]
+    (q_len, k_len), dtype = (q.shape[-2], k.shape[-2]), q.dtype
+    q, k, v = wide(q, k, v)
     q = _rotated(q, _angles(q, k_len - q_len, base))
     k = _rotated(k, _angles(k, 0, base))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    return masked_softmax(q @ k.mT * scale, allowed_keys(q, k, mask, causal)) @ v
+    return (masked_softmax(q @ k.mT * scale, allowed_keys(q, k, mask, causal)) @ v).to(dtype)
 
 
 def _rotated(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
@@ -68,8 +70,8 @@ def sdpa(
 
 def _turned(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     even = x.shape[-1] // 2 * 2
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    pairs = torch.complex(wide[..., 0:even:2], wide[..., 1:even:2])
+    (exact,) = wide(x)
+    pairs = torch.complex(exact[..., 0:even:2], exact[..., 1:even:2])
     turns = torch.polar(torch.ones_like(angles), angles).to(pairs.dtype)
     turned = torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
     return turned if even == x.shape[-1] else torch.cat([turned, x[..., even:]], -1)

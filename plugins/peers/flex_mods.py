@@ -53,8 +53,8 @@ def past_alibi(
 ) -> torch.Tensor:
     """softmax(q kᵀ / √D − m_h (i − j)) v over j ≤ i, with m_h = 2^(−8h/H), h = 1 … H."""
     heads = q.shape[1]
-    slopes = torch.exp2(-8 / heads * torch.arange(1, heads + 1, device=q.device)).to(q.dtype)
-    return alibi.reference(q, k, v, slopes=slopes, mask=mask, causal=True, scale=scale)
+    log_slopes = -8 / heads * torch.arange(1, heads + 1, device=q.device)
+    return alibi.reference(q, k, v, log_slopes=log_slopes, mask=mask, causal=True, scale=scale)
 
 
 def flex_alibi(
