@@ -22,36 +22,7 @@ from bakeoff.suites.product import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
-#: Attention that packs what it hands to a product.
-PACKED = [
-    "bigbird",
-    "cosine",
-    "differential",
-    "dilated_window",
-    "dot_product",
-    "general",
-    "grouped_query",
-    "hard",
-    "longformer",
-    "multi_head",
-    "multi_query",
-    "scaled_dot_product",
-    "sigmoid_attention",
-    "sink_window",
-    "sliding_window",
-    "softcap",
-    "softmax_off_by_one",
-    "strided_sparse",
-    "swin",
-    "talking_heads",
-    "top_k",
-]
-OURS = [
-    variant
-    for variant in CATALOG.values()
-    if "peers" not in CATALOG.origins[variant.name]
-    and (variant.kind != "attention" or variant.name in PACKED)
-]
+OURS = [variant for variant in CATALOG.values() if "peers" not in CATALOG.origins[variant.name]]
 #: Odd sizes of each kind: of a head, of the length, of the heads; and one query against many keys.
 ATTENTION = [
     ("causal_self", Shape(2, 2, 2, 37, 37, 7, 5)),
