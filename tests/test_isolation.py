@@ -116,14 +116,16 @@ def test_an_unclean_plugin_is_a_row_and_is_not_loaded_beside_others(tmp_path: Pa
 
 
 def test_a_plugins_thread_does_not_keep_the_command_from_ending(tmp_path: Path) -> None:
-    line = "import torch, threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()"
+    line = (
+        "import torch, threading, time\nthreading.Thread(target=time.sleep, args=(9999,)).start()"
+    )
     plugin = write(tmp_path, "thread.py", changed(("import torch\n", f"{line}\n")))
     done = cli(tmp_path, "list", "--plugin", str(plugin), "--kind", "connection")
     assert done.returncode == 0
     assert "residual" in done.stdout
 
 
-def cli(folder: Path, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+def cli(folder: Path, *arguments: str, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bakeoff", *arguments], cwd=folder, timeout=timeout, check=False,
         capture_output=True, text=True,
@@ -187,8 +189,8 @@ def test_no_orphan_survives_a_signal(tmp_path: Path, sent: signal.Signals) -> No
     until(lambda: (tmp_path / "running").exists())
     assert len(processes_in(tmp_path)) == 3, "the run, one that serves, and one with the job"
     process.send_signal(sent)
-    _, told = process.communicate(timeout=5.0)
-    until(lambda: processes_in(tmp_path) == [], 5.0)
+    _, told = process.communicate(timeout=60.0)
+    until(lambda: processes_in(tmp_path) == [])
     if sent == signal.SIGINT:
         assert process.returncode == 130
         assert "Stopped. Everything measured so far is in bakeoff-results.sqlite" in told
