@@ -252,12 +252,15 @@ class Oracle:
     def _unavoidable(self, name: str) -> float:
         """The RMS error of any method that rounds its inputs and its result once."""
         moments = self.moments[name]
-        if not (moments.totals["exact"] or moments.totals["moved"]):
-            # Zero by an identity, as the gradient of a query that has one key: other ways to it
-            # leave the rounding of sums over a row, of the size of what else is measured.
-            largest = max(other.rms("exact") for other in self.moments.values())
-            return unit_roundoff(self.dtype) * math.sqrt(moments.features) * largest
-        return math.hypot(moments.rms("moved"), moments.rms("rounded"))
+        unavoidable = math.hypot(moments.rms("moved"), moments.rms("rounded"))
+        largest = max(other.rms("exact") for other in self.moments.values())
+        features = max(other.features for other in self.moments.values())
+        if moments.rms("exact") > features * unit_roundoff(torch.float64) * largest:
+            return unavoidable
+        # Zero by an identity, as the gradient of a query that has one key: what other ways to it
+        # leave is the rounding of sums over a row, of the size of what else is measured.
+        sums = unit_roundoff(self.dtype) * math.sqrt(features) * largest
+        return max(unavoidable, sums)
 
     def _is_known(self, name: str) -> bool:
         """Whether any method can tell it from zero, in this dtype."""

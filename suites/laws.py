@@ -14,7 +14,7 @@ from bakeoff.registry.variants import Attention, Forward, Variant
 from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of
 from bakeoff.suites.verdicts import Unsupported, Verdict, largest_of, right_if
 
-__all__ = ["LAWS", "Instance"]
+__all__ = ["LAWS", "Instance", "changes_with_other_queries", "resized"]
 
 #: How much louder hidden values become: what is damped, and not hidden, shows too.
 LOUD = {"float16": 1e4}
@@ -22,6 +22,9 @@ LOUD_DEFAULT = 1e6
 #: How many budgets of an output two ways to compute one element of it may differ by: the largest of
 #: many differences, each of two errors.
 SLACK = 32.0
+#: Where features are cut off at zero a key may miss a query: not with so many features, nor in each
+#: of so many draws.
+LEAST_FEATURES, DRAWS = 16, 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,11 @@ class Instance:
 
     def same(self, found: torch.Tensor, expected: torch.Tensor, what: str) -> Verdict:
         """Right where both agree but for the order of sums."""
-        change = largest_of(found - expected)
+        return self.unmoved(found - expected, expected, what)
+
+    def unmoved(self, moved: torch.Tensor, expected: torch.Tensor, what: str) -> Verdict:
+        """Right where a difference is that of the order of sums."""
+        change = largest_of(moved)
         slack = SLACK * self.budget * largest_of(expected)
         return right_if(change <= slack, f"{self.where}: {what} by {change:.3g}", change)
 
@@ -73,10 +80,14 @@ class Instance:
 def hidden_keys(instance: Instance) -> Verdict:
     """What a query may not attend to, by mask, causality or both, has no effect on its output."""
     allowed, before = instance.allowed, instance.output()
+    mixed = _mixes_heads(instance, before)
     last = before.shape[2] - 1
     verdicts = []
     for query in sorted({0, last // 2, last}):
-        hidden = _by_key_head(instance, ~allowed[:, :, query]).all(2)  # (B, Hkv, Nk)
+        hidden = ~allowed[:, :, query]
+        if mixed:  # what one head hides another may see
+            hidden = hidden.all(1, keepdim=True).expand_as(hidden)
+        hidden = _by_key_head(instance, hidden).all(2)  # (B, Hkv, Nk)
         if not bool(hidden.any()):
             continue
         after = instance.output(_other_keys(instance, hidden))
@@ -98,7 +109,7 @@ def examples_apart(instance: Instance) -> Verdict:
     before = instance.output()
     return _worst(
         instance.same(
-            instance.output(_resized(instance, range(b, b + 1), "batch", batch=1))[0],
+            instance.output(resized(instance, range(b, b + 1), batch=1))[0],
             before[b],
             f"example {b} of {batch} differs from what it gives alone",
         )
@@ -112,7 +123,7 @@ def past_stands(instance: Instance) -> Verdict:
     if instance.case.pattern != "causal_self" or n < 2:
         raise Unsupported("only a causal sequence has a past that stands")
     kept = n // 2 + 1
-    after = instance.output(_resized(instance, range(kept), "length", q_len=kept, k_len=kept))
+    after = instance.output(resized(instance, range(kept), q_len=kept, k_len=kept))
     what = f"the first {kept} positions differ from what they give alone"
     return instance.same(after, instance.output()[:, :, :kept], what)
 
@@ -122,19 +133,28 @@ def queries_apart(instance: Instance) -> Verdict:
     queries = instance.case.attention_shape.q_len
     if queries < 2:
         raise Unsupported("there is one query")
-    before, middle = instance.output(), (queries - 1) // 2
-    q = instance.arguments.data["q"]
-    places = torch.arange(queries, device=q.device)[:, None]
-    causal = instance.case.causal
-    if instance.variant.declared("mixes_queries") and not causal:
+    if instance.variant.declared("mixes_queries") and not instance.case.causal:
         raise Unsupported("it declares that queries are mixed")
+    change, before = changes_with_other_queries(instance)
+    which = "later queries" if instance.case.causal else "other queries"
+    return instance.unmoved(change, before, f"query {(queries - 1) // 2} changes with {which}")
+
+
+def changes_with_other_queries(instance: Instance) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far the middle query's output moves with the others, under causality with later ones.
+
+    There the outputs before it are looked at, too. Beside the change stand the outputs before it.
+    """
+    q = instance.arguments.data["q"]
+    middle = (q.shape[2] - 1) // 2
+    places = torch.arange(q.shape[2], device=q.device)[:, None]
+    causal = instance.case.causal
     others = places > middle if causal else places != middle
     other = torch.where(others, _drawn(q, 1), q)
-    after = instance.output(instance.arguments.replacing({"q": other}))
-    rows = slice(0, middle + 1) if causal else slice(middle, middle + 1)
-    which = "later queries" if causal else "other queries"
-    what = f"query {middle} changes with {which}"
-    return instance.same(after[:, :, rows], before[:, :, rows], what)
+    rows = slice(0 if causal else middle, middle + 1)
+    before = instance.output()[:, :, rows]
+    after = instance.output(instance.arguments.replacing({"q": other}))[:, :, rows]
+    return after - before, before
 
 
 def causal_as_mask(instance: Instance) -> Verdict:
@@ -160,11 +180,14 @@ def every_key_seen(instance: Instance) -> Verdict:
     wide = dtype_of(instance.case.dtype).itemsize >= 4
     if not wide or not instance.forward.backward or instance.arguments.plain["scale"] is not None:
         raise Unsupported("a weight may be rounded to zero")
-    leaves = instance.arguments.requiring_grad()
-    output = leaves.call(instance.forward.fn)[:, :, -1]
-    (slopes,) = torch.autograd.grad(output.square().sum(), [leaves.data["v"]])
+    if instance.case.attention_shape.head_dim < LEAST_FEATURES:
+        raise Unsupported("a key of few features may have none in common with a query")
     visible = _by_key_head(instance, instance.allowed[:, :, -1]).any(2)  # (B, Hkv, Nk)
-    unseen = visible & (slopes == 0).all(-1)
+    unseen = visible
+    for salt in range(DRAWS):
+        if not bool(unseen.any()):
+            break
+        unseen = unseen & _without_effect(instance, salt)
     count = int(unseen.sum())
     where = unseen.nonzero()[0].tolist() if count else []
     return right_if(
@@ -173,6 +196,16 @@ def every_key_seen(instance: Instance) -> Verdict:
         f"last query, as that at (example, head, place) {where}",
         count,
     )
+
+
+def _without_effect(instance: Instance, salt: int) -> torch.Tensor:
+    """Which values (B, Hkv, Nk) the last query does not see, with other queries and keys."""
+    data = instance.arguments.data
+    drawn = {name: _drawn(data[name], 2 * salt + n) for n, name in enumerate(("q", "k"))}
+    leaves = instance.arguments.replacing(drawn if salt else {}).requiring_grad()
+    output = leaves.call(instance.forward.fn)[:, :, -1]
+    (slopes,) = torch.autograd.grad(output.square().sum(), [leaves.data["v"]])
+    return (slopes == 0).all(-1)
 
 
 def key_heads_repeat(instance: Instance) -> Verdict:
@@ -184,8 +217,8 @@ def key_heads_repeat(instance: Instance) -> Verdict:
     ):
         raise Unsupported("each head has keys of its own, or all share one head of them")
     group = shape.heads // shape.kv_heads
-    first = torch.arange(shape.kv_heads)[None, :, None].expand(shape.batch, -1, shape.k_len) == 0
-    before, after = instance.output(), instance.output(_other_keys(instance, first))
+    before = instance.output()
+    after = instance.output(_other_keys(instance, _of_first_head(instance)))
     what = f"heads from {group} on change with the first head of keys"
     return instance.same(after[:, group:], before[:, group:], what)
 
@@ -200,6 +233,21 @@ LAWS = (
     key_heads_repeat,
     every_key_seen,
 )
+
+
+def _mixes_heads(instance: Instance, before: torch.Tensor) -> bool:
+    """Whether an output changes with the keys of heads that do not serve it."""
+    shape = instance.case.attention_shape
+    after = instance.output(_other_keys(instance, _of_first_head(instance)))
+    group = shape.heads // shape.kv_heads
+    return not torch.equal(after[:, group:], before[:, group:])
+
+
+def _of_first_head(instance: Instance) -> torch.Tensor:
+    """All places of the first head of keys, (B, Hkv, Nk)."""
+    shape = instance.case.attention_shape
+    first = torch.arange(shape.kv_heads)[None, :, None] == 0
+    return first.expand(shape.batch, -1, shape.k_len)
 
 
 def _by_key_head(instance: Instance, by_head: torch.Tensor) -> torch.Tensor:
@@ -223,7 +271,7 @@ def _drawn(like: torch.Tensor, salt: int) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator).to(like)
 
 
-def _resized(instance: Instance, kept: range, axis: str, **sizes: Any) -> Arguments:
+def resized(instance: Instance, kept: range, **sizes: Any) -> Arguments:
     """The arguments of a smaller case, each cut out of what the larger one has.
 
     What belongs to the variant (inputs, parameters, noise) has sizes that only the variant knows:
@@ -236,6 +284,8 @@ def _resized(instance: Instance, kept: range, axis: str, **sizes: Any) -> Argume
 
     def cut(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         for dim, (have, want) in enumerate(zip(tensor.shape, like.shape, strict=True)):
+            if have != want and kept.start + want > have:
+                raise Unsupported("a tensor of the variant has sizes that do not follow the length")
             if have != want:
                 tensor = tensor.narrow(dim, kept.start, want)
         return tensor
@@ -249,7 +299,7 @@ def _resized(instance: Instance, kept: range, axis: str, **sizes: Any) -> Argume
         }
     mask = full.plain["mask"]
     if mask is not None:
-        dims = (0,) if axis == "batch" else (2, 3)
+        dims = (0,) if "batch" in sizes else (2, 3)
         for dim in dims:
             if mask.shape[dim] > 1:
                 mask = mask.narrow(dim, kept.start, len(kept))
