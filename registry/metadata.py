@@ -99,6 +99,8 @@ PROPERTIES: Mapping[str, Mapping[str, type]] = MappingProxyType(
                 "patterns": tuple,  # the patterns that the mechanism allows
                 "stochastic": bool,  # draws noise when training
                 "differentiable": bool,  # its gradient is the derivative of its output
+                "mixes_queries": bool,  # without causality an output depends on other queries too
+                "relative": bool,  # only distances count: shifting all positions changes nothing
             }
         ),
         "connection": MappingProxyType(

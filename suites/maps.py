@@ -15,7 +15,7 @@ from bakeoff.suites.product import usual_heads
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
 from bakeoff.suites.verdicts import Unsupported
 
-__all__ = ["MAPPED", "AttentionMap", "attention_map"]
+__all__ = ["LENGTH", "MAPPED", "AttentionMap", "attention_map", "options_that_show"]
 
 #: Positions of a map: few enough for a terminal.
 LENGTH = 32
@@ -72,7 +72,7 @@ def attention_map(variant: Variant, pattern: str) -> AttentionMap:
         Unsupported: Where the mechanism does not allow the pattern.
     """
     case = _case(variant, pattern)
-    options = _that_show(variant, case)
+    options = options_that_show(variant, case)
     arguments = arguments_for(variant, replace(case, options={**variant.options, **options}))
     fn = variant.forward("reference").fn
     v = arguments.data["v"]
@@ -106,7 +106,7 @@ def _case(variant: Variant, pattern: str) -> Case:
     return case
 
 
-def _that_show(variant: Variant, case: Case) -> dict[str, int]:
+def options_that_show(variant: Variant, case: Case) -> dict[str, int]:
     """Smaller values for lengths that reach beyond the whole map, as a window of 128."""
     before = _output(variant, case)
     found = {}

@@ -49,6 +49,11 @@ class Moments:
         return (self.along[sort][dim] / self.counts[dim].clamp(min=1)).sqrt()
 
     @property
+    def features(self) -> int:
+        """The size of the last dimension."""
+        return len(self.counts[-1]) if self.counts else 1
+
+    @property
     def rows(self) -> int:
         """How many elements were added for each place along the last dimension."""
         return int(self.counts[-1].max()) if self.counts else self.count

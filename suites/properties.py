@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bakeoff.suites.records import Status
+from bakeoff.suites.relations import mixes_queries, relative
 from bakeoff.suites.tensors import Arguments
 from bakeoff.suites.verdicts import Subject, Verdict
 
@@ -175,6 +176,16 @@ def _identity_path(subject: Subject) -> Found:
     return Found(False, told + _at(y, place))
 
 
+def _mixes_queries(subject: Subject) -> Found:
+    """Without causality an output depends on other queries too."""
+    return Found(mixes_queries(subject))
+
+
+def _relative(subject: Subject) -> Found:
+    """Only distances count: behind some places that are hidden a sequence gives the same."""
+    return Found(relative(subject))
+
+
 #: How each property is measured. Three are seen elsewhere: ``patterns`` in the error cells, which
 #: run every pattern, ``differentiable`` in the gradient suite's gradcheck, and ``branch_calls`` in
 #: the probe :func:`bakeoff.suites.branches.branch_called`.
@@ -185,6 +196,8 @@ MEASURES: Mapping[str, Callable[[Subject], Found]] = {
     "range": _range,
     "zero_centred": _zero_centred,
     "row_stochastic": _row_stochastic,
+    "mixes_queries": _mixes_queries,
+    "relative": _relative,
     "stochastic": _stochastic,
     "identity_path": _identity_path,
 }

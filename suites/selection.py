@@ -30,6 +30,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "directions": ("forward", "backward", "training"),
     "modes": ("eager", "compiled"),
     "initialisations": ("he", "xavier", "orthogonal", "critical", "critical_orthogonal"),
+    "covering": ("float32", "bfloat16", "float16", "float64"),
 }
 DEFAULT_TIMEOUT = 120.0
 #: Fields of the selection that are no axis: they take one value.
@@ -69,6 +70,8 @@ class Selection:
         head_dims: Sizes of a head.
         features: Sizes of a row, for activations and connections.
         dtypes: Names of torch dtypes.
+        covering: Those in which every forward is put to a covering array of sizes and arguments;
+            empty leaves that out.
         devices: Names of devices.
         directions: forward, backward, training; each suite takes those that it knows.
         modes: eager, compiled.
@@ -113,6 +116,7 @@ class Selection:
     head_dims: tuple[int, ...] = (64,)
     features: tuple[int, ...] = (256,)
     dtypes: tuple[str, ...] = ("float32",)
+    covering: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
     directions: tuple[str, ...] = ("forward", "training")
     modes: tuple[str, ...] = ("eager",)

@@ -177,6 +177,11 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2019,
                 url="https://arxiv.org/abs/1905.07799",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": True,
+            },
         ),
     )

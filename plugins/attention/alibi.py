@@ -153,6 +153,11 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2021,
                 url="https://arxiv.org/abs/2108.12409",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": True,
+            },
         ),
     )

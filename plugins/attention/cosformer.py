@@ -135,7 +135,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 url="https://arxiv.org/abs/2202.08791",
             ),
             # It is a mean of values, unless all weights of a query vanish.
-            properties={"stochastic": False, "differentiable": True},
+            properties={"stochastic": False, "differentiable": True, "relative": False},
             unused=("scale",),
         ),
     )

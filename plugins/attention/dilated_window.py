@@ -151,6 +151,11 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2020,
                 url="https://arxiv.org/abs/2004.05150",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": True,
+            },
         ),
     )

@@ -131,7 +131,12 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2025,
                 url="https://arxiv.org/abs/2503.02130",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": True,
+            },
             aliases=("fox",),
         ),
     )

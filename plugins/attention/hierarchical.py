@@ -231,6 +231,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "patterns": ("self", "cross"),
                 "stochastic": False,
                 "differentiable": True,
+                "mixes_queries": True,
             },
         ),
     )

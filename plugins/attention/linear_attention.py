@@ -139,7 +139,12 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2020,
                 url="https://arxiv.org/abs/2006.16236",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": True,
+            },
             unused=("scale",),
         ),
     )

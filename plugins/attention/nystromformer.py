@@ -187,6 +187,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "row_stochastic": False,
                 "stochastic": False,
                 "differentiable": True,
+                "mixes_queries": True,
                 "patterns": ("self", "cross"),
             },
             unused=("causal",),

@@ -189,6 +189,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "row_stochastic": False,
                 "stochastic": False,
                 "differentiable": True,
+                "relative": True,
                 "patterns": ("causal_self", "causal_cross", "decode"),
             },
             unused=("causal",),

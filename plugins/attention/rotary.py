@@ -121,7 +121,12 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2021,
                 url="https://arxiv.org/abs/2104.09864",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": True,
+            },
             aliases=("rope",),
         ),
     )

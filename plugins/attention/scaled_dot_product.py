@@ -119,6 +119,7 @@ def bakeoff_variants() -> Iterable[Attention]:
                 "row_stochastic": True,
                 "stochastic": False,
                 "differentiable": True,
+                "relative": True,
             },
         ),
     )

@@ -148,6 +148,11 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2023,
                 url="https://arxiv.org/abs/2309.17453",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": False,
+            },
         ),
     )

@@ -160,6 +160,11 @@ def bakeoff_variants() -> Iterable[Attention]:
                 year=2019,
                 url="https://arxiv.org/abs/1904.10509",
             ),
-            properties={"row_stochastic": True, "stochastic": False, "differentiable": True},
+            properties={
+                "row_stochastic": True,
+                "stochastic": False,
+                "differentiable": True,
+                "relative": False,
+            },
         ),
     )

@@ -18,6 +18,8 @@ from bakeoff.registry.errors import UsageError
 from bakeoff.registry.variants import Variant
 from bakeoff.reports.certificate import Certificate, Guide, certificate_of
 from bakeoff.reports.rows import rows_of
+from bakeoff.suites.covered import covering, covering_gradient
+from bakeoff.suites.laws import LAWS
 from bakeoff.suites.planning import planned
 from bakeoff.suites.probes import PROBES, probes_of
 from bakeoff.suites.progress import Progress
@@ -54,7 +56,10 @@ _BUDGET = "at most 2 error budgets: the error of the reference in this dtype, an
 #: What must hold, by the name of the metric; a probe says it in its first line.
 _EXPECTED = {
     name: " ".join((inspect.getdoc(probe) or "").partition("\n\n")[0].split())
-    for name, probe in {**_PROBES, **{c.__name__: c for c in RECURRENCE_CHECKS}}.items()
+    for name, probe in {
+        **_PROBES,
+        **{c.__name__: c for c in (*RECURRENCE_CHECKS, *LAWS, covering, covering_gradient)},
+    }.items()
 } | {
     "error_ratio": _BUDGET,
     "error_ratio_masked": f"{_BUDGET}, with a random mask",
@@ -199,10 +204,12 @@ def check(
 def jobs_of(catalog: Catalog, name: str, **axes: Any) -> list[Job]:
     """Every job that judges a variant; none that takes a time."""
     chosen = {"variants": name, **axes}
+    if "dtypes" in axes:
+        chosen.setdefault("covering", axes["dtypes"])
     jobs = planned(catalog, SUITES, "check", chosen)
     beside = (PEAKED, LONG) if catalog[name].kind == "attention" else (PEAKED,)
     for more in beside:
-        jobs += planned(catalog, "accuracy", "check", {**more, **chosen})
+        jobs += planned(catalog, "accuracy", "check", {**more, **chosen, "covering": ()})
     return [job for job in jobs if job.cells[0].extra.get("check") != "times"]
 
 
@@ -224,6 +231,10 @@ def _named_by(cell: Cell, variant: Variant) -> Iterator[str]:
             yield from ("error_ratio", "error_ratio_masked")[: 1 + attention]
         case "accuracy", "contract":
             yield from (probe.__name__ for probe in probes_of(variant))
+        case "accuracy", "covering":
+            yield from ("covering", "covering_gradient")
+            if attention:
+                yield from (law.__name__ for law in LAWS)
         case "accuracy", "identity":
             for metric in ("identity", "identity_causal")[: 1 + attention]:
                 yield f"{metric} ({cell.extra['identity']})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -14,8 +15,11 @@ from bakeoff.registry.hookspecs import hookimpl
 from bakeoff.registry.shapes import FeatureShape, Shape
 from bakeoff.registry.variants import Activation, Variant
 from bakeoff.suites.budget import Oracle
+from bakeoff.suites.covered import covering, covering_gradient, records_of
+from bakeoff.suites.covering import array_of, case_of, extra_of
 from bakeoff.suites.curves import curves_of
 from bakeoff.suites.identities import holds
+from bakeoff.suites.laws import LAWS
 from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
 from bakeoff.suites.metrics import Metric, checks
@@ -42,7 +46,9 @@ from bakeoff.suites.verdicts import (
     unverified,
 )
 
-NAME, VERSION = "accuracy", 3
+NAME, VERSION = "accuracy", 4
+#: Into how many jobs the rows of a covering array are dealt.
+COVERING_JOBS = 4
 
 
 METRICS = {
@@ -69,6 +75,7 @@ METRICS = {
     "identity_causal": Metric("The same with causal=True."),
     **checks({probe.__name__: probe for kind in PROBES.values() for probe in kind}),
     **checks({check.__name__: check for check in RECURRENCE_CHECKS}),
+    **checks({check.__name__: check for check in (covering, covering_gradient, *LAWS)}),
     **checks({f"property_{name}": check for name, check in MEASURES.items()}),
 }
 
@@ -79,6 +86,25 @@ def plan(catalog: Catalog, selection: Selection) -> Iterator[Job]:
     for name, group in groupby(cells, key=lambda cell: cell.variant):
         errors = [replace(cell, extra={"check": "error"}) for cell in group]
         yield Job((*errors, *_small_cells(catalog[name], errors)), untimed=True)
+        yield from _covering_jobs(catalog[name], errors, selection.covering)
+
+
+def _covering_jobs(variant: Variant, errors: list[Cell], dtypes: Sequence[str]) -> Iterator[Job]:
+    """The rows of the covering array, all forwards at each: a few jobs, which run side by side."""
+    if not dtypes:
+        return
+    rows = array_of(variant, dtypes).rows
+    by_forward = {(like.forward, like.case.device): like for like in reversed(errors)}
+    for part in range(COVERING_JOBS):
+        cells = []
+        for row, like in itertools.product(rows[part::COVERING_JOBS], by_forward.values()):
+            case = case_of(variant, row, device=like.case.device, seed=like.case.seed)
+            # With what is drawn in training, and with gradients where there are any.
+            trains = variant.forward(like.forward).backward
+            case = replace(case, direction="training" if trains else "forward")
+            cells.append(replace(like, case=case, extra={"check": "covering", **extra_of(row)}))
+        if cells:
+            yield Job(tuple(cells), untimed=True)
 
 
 def _small_cells(variant: Variant, errors: list[Cell]) -> Iterator[Cell]:
@@ -128,10 +154,13 @@ def _small_shapes(variant: Variant, errors: list[Cell]) -> list[Shape | FeatureS
 
 def measure(job: Job) -> Iterator[Record]:
     """Error cells of one case share its oracle."""
-    for (_, check), group in groupby(job.cells, key=lambda c: (c.case, c.extra["check"])):
-        cells = list(group)
+    for (_, extra), group in groupby(job.cells, key=lambda c: (c.case, c.extra)):
+        cells, check = list(group), extra["check"]
         if check == "error":
             yield from _errors(job, cells)
+            continue
+        if check == "covering":
+            yield from records_of(job.catalog, cells, job.announce)
             continue
         for cell in cells:
             job.announce(cell)
