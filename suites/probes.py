@@ -23,12 +23,14 @@ from bakeoff.suites.agreements import (
     single,
     value_size,
 )
+from bakeoff.suites.backward import gradient_of_each, linear_backward, second_derivative
 from bakeoff.suites.branches import branch_called
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.elsewhere import ELSEWHERE, MixedDevicesError, on_another_device
 from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
 from bakeoff.suites.records import Status
 from bakeoff.suites.sensitivity import arguments_matter
+from bakeoff.suites.slopes import slope_at_kinks
 from bakeoff.suites.tensors import Arguments, dtype_of
 from bakeoff.suites.verdicts import (
     Check,
@@ -272,10 +274,13 @@ _COMMON: tuple[Check, ...] = (
     global_state_kept,
     batch_independent,
     arguments_matter,
+    linear_backward,
+    gradient_of_each,
+    second_derivative,
 )
 #: The probes of each kind.
 PROBES: Mapping[str, tuple[Check, ...]] = {
-    "activation": (leading_sizes, *_COMMON),
+    "activation": (leading_sizes, *_COMMON, slope_at_kinks),
     "attention": (
         mask_obeyed,
         mask_shapes,

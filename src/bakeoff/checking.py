@@ -93,6 +93,11 @@ _LOOK = {
     "batch_independent": "reductions over the first dimension, or over all",
     "leading_sizes": "dimensions counted from the left: count from the right",
     "arguments_matter": "the argument is not used; use it, or declare it in metadata.unused",
+    "linear_backward": "what the backward does to the gradient that comes in, and to what it kept",
+    "gradient_of_each": "ctx.needs_input_grad, and requires_grad of single inputs",
+    "second_derivative": "what the forward keeps: compute it again in backward, or refuse with "
+    "torch.autograd.function.once_differentiable",
+    "slope_at_kinks": "torch.where over branches of which one is not finite, and 0 / 0 or sqrt at 0",
     "grad_error_ratio": "the backward of this input: factors, and what is detached",
     "gradcheck": "the backward of this input, and what is detached",
     "flops_declared": "Forward(flops=...)",
