@@ -57,7 +57,8 @@ def second_derivatives_of(
         return {name: torch.zeros_like(leaf) for name, leaf in named.items()}
     if by:
         move_gradients(total, by, seed)
-    torch.autograd.backward(total)  # not grad(), which passes by what refuses: it looks for the leaves alone
+    # Not grad(), which looks for the leaves alone and passes by what refuses.
+    torch.autograd.backward(total)
     return {
         name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         for name, leaf in named.items()

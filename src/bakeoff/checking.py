@@ -97,7 +97,7 @@ _LOOK = {
     "gradient_of_each": "ctx.needs_input_grad, and requires_grad of single inputs",
     "second_derivative": "what the forward keeps: compute it again in backward, or refuse with "
     "torch.autograd.function.once_differentiable",
-    "slope_at_kinks": "torch.where over branches of which one is not finite, and 0 / 0 or sqrt at 0",
+    "slope_at_kinks": "torch.where over a branch that is not finite; 0 / 0, and sqrt at 0",
     "grad_error_ratio": "the backward of this input: factors, and what is detached",
     "gradcheck": "the backward of this input, and what is detached",
     "flops_declared": "Forward(flops=...)",
