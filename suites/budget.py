@@ -129,6 +129,7 @@ class Oracle:
         measure: :func:`output_of` or :func:`gradients_of`.
         prepare: Changes the arguments of a draw (a mask, say), given them and the seed.
         reference: The function, if it is not the variant's reference.
+        draws: How many to begin with, if not the usual number.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Oracle:
         measure: Measure = output_of,
         prepare: Callable[[Arguments, int], Arguments] = lambda arguments, seed: arguments,
         reference: Function | None = None,
+        draws: int | None = None,
     ) -> None:
         self.variant, self.case, self.measure, self.prepare = variant, case, measure, prepare
         self.reference = reference or variant.forward("reference").fn
@@ -145,7 +147,7 @@ class Oracle:
         self.draws: list[_Draw] = []
         self.moments: dict[str, Moments] = {}
         self.lost: dict[str, int] = {}
-        self._draw(_draws_of(variant, case))
+        self._draw(draws or _draws_of(variant, case))
 
     def _draw(self, count: int) -> None:
         """Draw until there are so many."""
@@ -182,6 +184,13 @@ class Oracle:
         """What the reference itself loses in this dtype, of the quantity of which it is most."""
         losses = [self._loss(name) for name in self.moments]
         return max(losses, key=lambda loss: loss.largest)
+
+    def is_ill_conditioned(self) -> bool:
+        """Whether rounding alone costs any method more than can be judged by in this dtype."""
+        return any(
+            self._unavoidable(name) > CEILING * moments.rms("exact")
+            for name, moments in self.moments.items()
+        )
 
     def judge(self, fn: Function) -> list[Errors]:
         """The errors of each quantity of ``fn``, the worst first."""
