@@ -168,10 +168,29 @@ def _option_faults(variant: Variant) -> Iterator[Fault]:
         yield Fault("options", typed(variant.options), "a mapping of names to plain values")
         return
     for name, value in variant.options.items():
-        items = value if isinstance(value, tuple) else (value,)
-        if not all(isinstance(item, PLAIN) for item in items):
-            expected = "a bool, a number, a text, None, or a tuple of these"
-            yield Fault(f"options[{name!r}]", typed(value), expected)
+        if not _is_plain(value):
+            yield Fault(f"options[{name!r}]", typed(value), _PLAIN_VALUE)
+    if not isinstance(variant.option_values, Mapping):
+        got = typed(variant.option_values)
+        yield Fault("option_values", got, "a mapping of an option's name to a tuple of its values")
+        return
+    for name, values in variant.option_values.items():
+        where = f"option_values[{name!r}]"
+        if name not in variant.options:
+            hint = did_you_mean(name, variant.options)
+            yield Fault("option_values", typed(name), f"the name of an option; {hint}")
+        elif not isinstance(values, tuple) or not values:
+            yield Fault(where, typed(values), "a tuple of at least one value")
+        elif not all(_is_plain(value) for value in values):
+            yield Fault(where, typed(values), f"values, each {_PLAIN_VALUE}")
+
+
+def _is_plain(value: object) -> bool:
+    items = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(item, PLAIN) for item in items)
+
+
+_PLAIN_VALUE = "a bool, a number, a text, None, or a tuple of these"
 
 
 def _forward_faults(variant: Variant) -> Iterator[Fault]:

@@ -108,6 +108,8 @@ class Variant:
             of the paper, line by line, and serves as the oracle.
         metadata: What people read, and what is declared.
         options: Plain values with their defaults; each is a keyword of every forward.
+        option_values: Other values that an option may take, by its name: those under which it is
+            checked. Needed where the default is a text or None, of which nobody else knows any.
         parameters: ``(shape, generator, **options) -> {name: tensor}``; an ``nn.Parameter``
             learns, a plain tensor is a buffer. ``shape`` is a :class:`Shape` for attention and
             the number of features otherwise; ``generator`` may be None for the global one.
@@ -124,6 +126,7 @@ class Variant:
     forwards: Mapping[str, Forward | Callable[..., Any]] = field(kw_only=True)
     metadata: Metadata = field(kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    option_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, kw_only=True)
     parameters: Callable[..., Tensors] | None = field(default=None, kw_only=True)
     inputs: Callable[..., Tensors] | None = field(default=None, kw_only=True)
     noise: Callable[..., Tensors] | None = field(default=None, kw_only=True)
@@ -142,6 +145,8 @@ class Variant:
             object.__setattr__(self, "forwards", FrozenMap(forwards))
         if isinstance(self.options, Mapping):
             object.__setattr__(self, "options", FrozenMap(self.options))
+        if isinstance(self.option_values, Mapping):
+            object.__setattr__(self, "option_values", FrozenMap(self.option_values))
         if isinstance(self.identities, (list, tuple)):
             object.__setattr__(self, "identities", tuple(self.identities))
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from bakeoff.registry.shapes import Case
+from bakeoff.registry.shapes import Case, Shape
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.layouts import random_mask
+from bakeoff.suites.records import Status
 from bakeoff.suites.sensitivity import REFUSED, other_values
 from bakeoff.suites.tensors import Arguments, arguments_for, why_not
-from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, agreement
+from bakeoff.suites.verdicts import Subject, Unsupported, Verdict, agreement, largest_of, right_if
 
 __all__ = [
     "cross",
@@ -26,8 +27,10 @@ __all__ = [
     "value_size",
 ]
 
-#: A scale that is neither 1 nor the default of any usual head.
-SCALE = 0.3
+#: Scales that are not the default of any usual head: first one that is like none.
+SCALES = (0.3, 1.7, 1.0, -0.4)
+#: Draws where a fault shows in every row.
+FEW_DRAWS = 2
 #: The most cases in which one option is tried.
 MOST_VALUES = 3
 
@@ -62,13 +65,35 @@ def value_size(subject: Subject) -> Verdict:
 
 
 def scale_given(subject: Subject) -> Verdict:
-    """A scale that is given is taken instead of the default."""
+    """A scale that is given is taken instead of the default, also where it is 0 or negative."""
+    found = [_under_scale(subject, scale) for scale in SCALES]
+    return _worst([*found, _under_no_scale(subject)])
 
+
+def _under_scale(subject: Subject, scale: float) -> Verdict:
     def scaled(arguments: Arguments, seed: int) -> Arguments:
-        return arguments.having(scale=SCALE)
+        return arguments.having(scale=scale)
 
-    oracle = Oracle(subject.variant, subject.case(), prepare=scaled)
-    return _judged(subject, oracle, f"scale {SCALE}")
+    if not _is_finite(subject, scaled(subject.arguments(), 0)):
+        return Verdict(Status.OK)  # the formula has no such scale, as a root of a negative one
+    # Where nothing jumps, the others show in every row.
+    few = scale != SCALES[0] and subject.variant.declared("differentiable", True)
+    oracle = Oracle(
+        subject.variant, subject.case(), prepare=scaled, first=FEW_DRAWS if few else None
+    )
+    return _judged(subject, oracle, f"scale {scale:g}")
+
+
+def _under_no_scale(subject: Subject) -> Verdict:
+    """Under 0 all weights may be equal: a budget, which moves inputs, would allow for no sums."""
+    arguments = subject.arguments().having(scale=0.0)
+    if subject.name == "reference" or not _is_finite(subject, arguments):
+        return Verdict(Status.OK)
+    with torch.no_grad():
+        expected = arguments.call(subject.variant.forward("reference").fn)
+    change = largest_of(subject.output(arguments) - expected)
+    reason = f"scale 0: the output differs from the reference's by {change:.3g}"
+    return right_if(change <= subject.slack(expected), reason)
 
 
 def mask_gradient(subject: Subject) -> Verdict:
@@ -102,13 +127,18 @@ def options_obeyed(subject: Subject) -> Verdict:
 def _cases(subject: Subject, name: str) -> Iterator[Case]:
     """Cases with other values of an option, plain and causal, that the reference can run."""
     tried = 0
-    for value in other_values(subject.variant.options[name]):
+    for value in other_values(subject.variant, name, _size(subject)):
         options = {**subject.variant.options, name: value}
         found = [case for case in _bases(subject, options) if _runs(subject, case)]
         yield from found
         tried += bool(found)
         if tried == MOST_VALUES:
             return
+
+
+def _size(subject: Subject) -> Shape | int:
+    shape = subject.case().shape
+    return shape if isinstance(shape, Shape) else shape.features
 
 
 def _bases(subject: Subject, options: Mapping[str, Any]) -> Iterator[Case]:
@@ -124,9 +154,17 @@ def _bases(subject: Subject, options: Mapping[str, Any]) -> Iterator[Case]:
 def _runs(subject: Subject, case: Case) -> bool:
     """Whether the reference gives numbers under these options."""
     try:
-        wide = arguments_for(subject.variant, case).to(torch.float64)
+        arguments = arguments_for(subject.variant, case)
+    except REFUSED:
+        return False
+    return _is_finite(subject, arguments)
+
+
+def _is_finite(subject: Subject, arguments: Arguments) -> bool:
+    """Whether the reference gives numbers, in float64."""
+    try:
         with torch.no_grad():
-            output = wide.call(subject.variant.forward("reference").fn)
+            output = arguments.to(torch.float64).call(subject.variant.forward("reference").fn)
     except REFUSED:
         return False
     return bool(output.isfinite().all())

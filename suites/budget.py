@@ -37,7 +37,16 @@ from bakeoff.suites.errors import CEILING, LIMIT, Errors, ReferenceLoss, Slice, 
 from bakeoff.suites.moments import Moments
 from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roundoff
 
-__all__ = ["SEEDS", "Oracle", "gradients_of", "output_of"]
+__all__ = [
+    "SEEDS",
+    "Function",
+    "Oracle",
+    "Quantities",
+    "gradients_of",
+    "move_gradients",
+    "moved",
+    "output_of",
+]
 
 #: Draws that are pooled: with fewer, the largest of a few errors decides.
 SEEDS = 8
@@ -60,7 +69,7 @@ Measure = Callable[[Function, Arguments, int, float], Quantities]
 def output_of(fn: Function, arguments: Arguments, seed: int, by: float = 0.0) -> Quantities:
     """The output, as the only quantity."""
     with torch.no_grad():
-        return {"output": _moved(arguments, by, seed).call(fn)}
+        return {"output": moved(arguments, by, seed).call(fn)}
 
 
 def gradients_of(fn: Function, arguments: Arguments, seed: int, by: float = 0.0) -> Quantities:
@@ -68,10 +77,10 @@ def gradients_of(fn: Function, arguments: Arguments, seed: int, by: float = 0.0)
 
     Signs are exact in every dtype, so the direction adds no error of its own.
     """
-    leaves = _moved(arguments, by, seed).requiring_grad()
+    leaves = moved(arguments, by, seed).requiring_grad()
     output = leaves.call(fn)
     if by:
-        _move_gradients(output, by, seed)
+        move_gradients(output, by, seed)
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, output.shape, generator=generator) * 2 - 1
     named = leaves.leaves()
@@ -176,6 +185,13 @@ class Oracle:
         """What the reference itself loses in this dtype, of the quantity of which it is most."""
         losses = [self._loss(name) for name in self.moments]
         return max(losses, key=lambda loss: loss.largest)
+
+    def is_ill_conditioned(self) -> bool:
+        """Whether rounding alone costs any method more than can be judged by in this dtype."""
+        return any(
+            self._unavoidable(name) > CEILING * moments.rms("exact")
+            for name, moments in self.moments.items()
+        )
 
     def judge(self, fn: Function) -> list[Errors]:
         """The errors of each quantity of ``fn``, the worst first."""
@@ -311,14 +327,14 @@ def _amplitude(arguments: Arguments) -> float:
     return max(1.0, *(float(t.square().mean().sqrt()) for t in arguments.data.values()))
 
 
-def _moved(arguments: Arguments, by: float, seed: int) -> Arguments:
+def moved(arguments: Arguments, by: float, seed: int) -> Arguments:
     """Every number moved up or down by ``by`` times its size."""
     if not by:
         return arguments
     return arguments.map(_mover(by, seed + 1))
 
 
-def _move_gradients(output: torch.Tensor, by: float, seed: int) -> None:
+def move_gradients(output: torch.Tensor, by: float, seed: int) -> None:
     """Make the backward of ``output`` move every gradient between two operations likewise."""
     move = _mover(by, seed + 2)
 

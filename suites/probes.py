@@ -23,6 +23,7 @@ from bakeoff.suites.agreements import (
     single,
     value_size,
 )
+from bakeoff.suites.backward import gradient_of_each, linear_backward, second_derivative
 from bakeoff.suites.branches import branch_called
 from bakeoff.suites.budget import Oracle, gradients_of
 from bakeoff.suites.compilation import same_when_compiled
@@ -31,6 +32,7 @@ from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
 from bakeoff.suites.records import Status
 from bakeoff.suites.repeated_calls import computed_at_return, fresh_values, many_calls, outputs_kept
 from bakeoff.suites.sensitivity import arguments_matter
+from bakeoff.suites.slopes import slope_at_kinks
 from bakeoff.suites.slowness import time_of_reference
 from bakeoff.suites.tensors import Arguments, dtype_of
 from bakeoff.suites.verdicts import (
@@ -281,10 +283,13 @@ _COMMON: tuple[Check, ...] = (
     computed_at_return,
     same_when_compiled,
     time_of_reference,
+    linear_backward,
+    gradient_of_each,
+    second_derivative,
 )
 #: The probes of each kind.
 PROBES: Mapping[str, tuple[Check, ...]] = {
-    "activation": (leading_sizes, *_COMMON),
+    "activation": (leading_sizes, *_COMMON, slope_at_kinks),
     "attention": (
         mask_obeyed,
         mask_shapes,

@@ -28,12 +28,10 @@ __all__ = [
     "Verdict",
     "agreement",
     "brief",
-    "is_alone",
     "largest_of",
     "record_of",
     "right_if",
     "status_of",
-    "unverified",
     "usual_pattern",
 ]
 
@@ -155,17 +153,6 @@ def usual_pattern(variant: Variant) -> str:
     """The pattern of a check that needs none in particular: self, or the first that is allowed."""
     allowed = variant.declared("patterns") or ("self",)
     return "self" if "self" in allowed else str(allowed[0])
-
-
-def is_alone(variant: Variant, case: Case) -> bool:
-    """Whether nothing else can run the case, so that the reference has nothing to agree with."""
-    others = (name for name in variant.forwards if name != "reference")
-    return all(why_not(variant, name, case) for name in others)
-
-
-def unverified() -> Verdict:
-    """What is said of a reference that stands alone: that it agrees with itself shows nothing."""
-    return Verdict(Status.UNVERIFIED, reason="no independent definition")
 
 
 def agreement(oracle: Oracle, name: str, worst: Errors, where: str = "") -> Verdict:

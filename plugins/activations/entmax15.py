@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from bakeoff import Activation, Forward, Metadata, Paper, hookimpl
-from bakeoff.plugins.activations._entmax import needs_entmax
+from bakeoff.plugins.activations._entmax import differentiable_once, needs_entmax
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
@@ -30,8 +30,7 @@ def package(x: torch.Tensor) -> torch.Tensor:
     """The implementation of its authors, in the package entmax."""
     from entmax import entmax15
 
-    result: torch.Tensor = entmax15(x, dim=-1)
-    return result
+    return differentiable_once(entmax15(x, dim=-1))
 
 
 @hookimpl

@@ -103,6 +103,11 @@ _LOOK = {
     "many_calls": "what is counted, or kept, between calls",
     "computed_at_return": "threads and streams: wait for them; lazy tensors: return torch.Tensor",
     "same_when_compiled": "what differs where torch.compiler.is_compiling()",
+    "linear_backward": "what the backward does to the gradient that comes in, and to what it kept",
+    "gradient_of_each": "ctx.needs_input_grad, and requires_grad of single inputs",
+    "second_derivative": "what the forward keeps: compute it again in backward, or refuse with "
+    "torch.autograd.function.once_differentiable",
+    "slope_at_kinks": "torch.where over a branch that is not finite; 0 / 0, and sqrt at 0",
     "grad_error_ratio": "the backward of this input: factors, and what is detached",
     "gradcheck": "the backward of this input, and what is detached",
     "recurrence_state": "what is handed on: all of it, and copied before it is changed",

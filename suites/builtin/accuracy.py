@@ -19,6 +19,7 @@ from bakeoff.suites.covered import covering, covering_gradient, records_of
 from bakeoff.suites.covering import array_of, case_of, extra_of
 from bakeoff.suites.curves import curves_of
 from bakeoff.suites.identities import holds
+from bakeoff.suites.independence import unless_dependent
 from bakeoff.suites.laws import LAWS
 from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.maps import MAPPED, PLAIN, attention_map
@@ -40,10 +41,8 @@ from bakeoff.suites.verdicts import (
     Verdict,
     agreement,
     brief,
-    is_alone,
     record_of,
     status_of,
-    unverified,
 )
 
 NAME, VERSION = "accuracy", 4
@@ -197,9 +196,7 @@ def _error_records(cell: Cell, variant: Variant, oracle: Oracle) -> Iterator[Rec
 
     def check() -> Verdict:
         found = agreement(oracle, cell.forward, errors)
-        # Alone it agrees with itself, which shows nothing; that it loses its result shows.
-        alone = is_alone(variant, cell.case) and found.status is not Status.UNDETERMINED
-        return unverified() if alone else found
+        return unless_dependent(found, variant, cell.forward, cell.case)
 
     yield record_of(cell, "error_ratio", check)
 
@@ -211,8 +208,6 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
     def check() -> Verdict:
         if forward.masks == "none":
             raise Unsupported("it declares that it obeys no mask")
-        if is_alone(variant, cell.case):
-            return unverified()
         if forward.masks not in oracles:
 
             def with_mask(arguments: Arguments, seed: int) -> Arguments:
@@ -220,7 +215,8 @@ def _masked(cell: Cell, variant: Variant, oracles: dict[str, Oracle]) -> Callabl
 
             oracles[forward.masks] = Oracle(variant, cell.case, prepare=with_mask)
         oracle = oracles[forward.masks]
-        return agreement(oracle, cell.forward, oracle.judge(forward.fn)[0])
+        found = agreement(oracle, cell.forward, oracle.judge(forward.fn)[0])
+        return unless_dependent(found, variant, cell.forward, cell.case, masked=True)
 
     return check
 

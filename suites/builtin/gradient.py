@@ -19,6 +19,7 @@ from bakeoff.suites.derivatives import compiled_anew, worst_difference
 from bakeoff.suites.errors import Errors
 from bakeoff.suites.flow import cells as flow
 from bakeoff.suites.flow.metrics import METRICS as FLOW_METRICS
+from bakeoff.suites.independence import unless_dependent
 from bakeoff.suites.metrics import Metric
 from bakeoff.suites.product import expand, usual_heads
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -30,11 +31,9 @@ from bakeoff.suites.verdicts import (
     Verdict,
     agreement,
     brief,
-    is_alone,
     record_of,
     right_if,
     status_of,
-    unverified,
     usual_pattern,
 )
 
@@ -100,22 +99,21 @@ def measure(job: Job) -> Iterator[Record]:
                 yield whole_cell(cell, Status.UNSUPPORTED, reason)
             elif case[1] == "gradcheck":
                 yield record_of(cell, "gradcheck", partial(_gradcheck, variant, cell))
-            elif is_alone(variant, cell.case):
-                yield record_of(cell, "grad_error_ratio", unverified)
             else:
                 try:
                     oracle = oracle or Oracle(variant, cell.case, gradients_of)
                     worst = oracle.judge(variant.forward(cell.forward).fn)[0]
-                    check = partial(_agreement, oracle, cell.forward, worst)
+                    check = partial(_agreement, oracle, cell, variant, worst)
                     yield record_of(cell, "grad_error_ratio", check)
                 except Exception as error:
                     yield whole_cell(cell, status_of(error), brief(error))
 
 
-def _agreement(oracle: Oracle, forward: str, worst: Errors) -> Verdict:
+def _agreement(oracle: Oracle, cell: Cell, variant: Variant, worst: Errors) -> Verdict:
     """Over all leaves: inputs, parameters, the branch's weight. What is right names the worst."""
-    found = agreement(oracle, forward, worst)
-    return replace(found, reason=found.reason or f"worst: {worst.name}")
+    found = agreement(oracle, cell.forward, worst)
+    found = replace(found, reason=found.reason or f"worst: {worst.name}")
+    return unless_dependent(found, variant, cell.forward, cell.case)
 
 
 def _gradcheck(variant: Variant, cell: Cell) -> Verdict:
