@@ -15,6 +15,7 @@ from bakeoff.registry.variants import Variant
 from bakeoff.suites.budget import Function, Oracle, Quantities, gradients_of, output_of
 from bakeoff.suites.covering import words_of
 from bakeoff.suites.errors import Errors
+from bakeoff.suites.independence import unless_dependent
 from bakeoff.suites.laws import LAWS, Instance
 from bakeoff.suites.layouts import random_mask
 from bakeoff.suites.records import Cell, Record, Status, whole_cell
@@ -24,10 +25,8 @@ from bakeoff.suites.verdicts import (
     Verdict,
     agreement,
     brief,
-    is_alone,
     record_of,
     status_of,
-    unverified,
 )
 
 __all__ = ["covering", "covering_gradient", "records_of"]
@@ -35,6 +34,7 @@ __all__ = ["covering", "covering_gradient", "records_of"]
 #: Elements of an output of which one draw tells enough; smaller ones are drawn more often, unless
 #: there are as many elements in all.
 ENOUGH, MANY = 2048, 2**18
+_Judge = Callable[[Oracle, Sequence[Errors], str, str], Verdict]
 #: From the coarsest mask to the finest.
 _LEVELS = ("none", "keys", "full", "heads")
 
@@ -82,9 +82,12 @@ def _records(
         oracles[key] = _oracle(variant, cell, level, forward.backward)
     oracle = oracles[key]
     errors = oracle.judge(forward.fn)
-    alone = is_alone(variant, cell.case) and oracle.reference_loss().is_tolerable
     for check in (covering, covering_gradient):
-        judge = unverified if alone else partial(check, oracle, errors, cell.forward, where)
+
+        def judge(check: _Judge = check) -> Verdict:
+            found = check(oracle, errors, cell.forward, where)
+            return unless_dependent(found, variant, cell.forward, cell.case, level != "none")
+
         yield record_of(cell, check.__name__, judge)
     if variant.kind != "attention":
         return
