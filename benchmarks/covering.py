@@ -17,13 +17,13 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "covering.md"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 INTRODUCTION = """# The covering array
 
-A certificate puts every forward of an attention to these sizes and arguments, and to what must hold of
-any attention there: `{name}`, {rows} rows, which hold {reached} of the {pairs} pairs of two values. What is
-left can't be: a decoding step that is not causal, and a side that is shorter than one position. Of batch,
-lengths, causality, mask and dtype every possible triple is there. `more keys` is more than four for each
-query, `more queries` three for two keys, where under causality the first see none. An array for
-another variant holds what that variant can do: key heads, grids, its patterns. Written by
-`python benchmarks/covering.py --write`.
+A certificate puts every forward of an attention to these sizes and arguments, and to what must
+hold of any attention there: `{name}`, {rows} rows, which hold {reached} of the {pairs} pairs of two
+values. What is left can't be: a decoding step that is not causal, and a side that is shorter than
+one position. Of batch, lengths, causality, mask and dtype every possible triple is there. `more
+keys` is more than four for each query; `more queries` is three for two keys, where under causality
+the first see none. An array for another variant holds what that variant can do: key heads, grids,
+its patterns. Written by `python benchmarks/covering.py --write`.
 """
 
 
