@@ -255,7 +255,9 @@ class Oracle:
         unavoidable = math.hypot(moments.rms("moved"), moments.rms("rounded"))
         largest = max(other.rms("exact") for other in self.moments.values())
         features = max(other.features for other in self.moments.values())
-        if moments.rms("exact") > features * unit_roundoff(torch.float64) * largest:
+        # Of sums over as many rows float64 itself knows no more.
+        terms = features + moments.rows
+        if moments.rms("exact") > terms * unit_roundoff(torch.float64) * largest:
             return unavoidable
         # Zero by an identity, as the gradient of a query that has one key: what other ways to it
         # leave is the rounding of sums over a row, of the size of what else is measured.
