@@ -277,7 +277,8 @@ class Oracle:
         moments, tolerable = self.moments[name], self._loss(name).is_tolerable
         budget, uncapped = self.budget(name), self._uncapped(name)
         for dim, counts in enumerate(moments.counts):
-            judged = counts >= SLICE_ELEMENTS
+            # With few draws whole rows must be many: the elements of one share an error.
+            judged = counts >= SLICE_ELEMENTS * (moments.features if self.first else 1)
             if len(counts) < 2 or not bool(judged.any()):
                 continue
             moved, rounded = (moments.rms_along(sort, dim) for sort in ("moved", "rounded"))
