@@ -271,11 +271,14 @@ class Oracle:
         unavoidable = math.hypot(moments.rms("moved"), moments.rms("rounded"))
         largest = max(other.rms("exact") for other in self.moments.values())
         features = max(other.features for other in self.moments.values())
-        if moments.rms("exact") > features * unit_roundoff(torch.float64) * largest:
+        # Of sums over as many rows float64 itself knows no more.
+        terms = features + moments.rows
+        if moments.rms("exact") > terms * unit_roundoff(torch.float64) * largest:
             return unavoidable
         # Zero by an identity, as the gradient of a query that has one key: what other ways to it
-        # leave is the rounding of sums over a row, of the size of what else is measured.
-        sums = unit_roundoff(self.dtype) * math.sqrt(features) * largest
+        # leave is the rounding of sums over a row, of the size of what else is measured; of two,
+        # where a product with a matrix of parameters follows.
+        sums = 2 * unit_roundoff(self.dtype) * math.sqrt(features) * largest
         return max(unavoidable, sums)
 
     def _is_known(self, name: str) -> bool:
@@ -291,7 +294,8 @@ class Oracle:
         moments, tolerable = self.moments[name], self._loss(name).is_tolerable
         budget, uncapped = self.budget(name), self._uncapped(name)
         for dim, counts in enumerate(moments.counts):
-            judged = counts >= SLICE_ELEMENTS
+            # With few draws whole rows must be many: the elements of one share an error.
+            judged = counts >= SLICE_ELEMENTS * (moments.features if self.first else 1)
             if len(counts) < 2 or not bool(judged.any()):
                 continue
             moved, rounded = (moments.rms_along(sort, dim) for sort in ("moved", "rounded"))

@@ -1,4 +1,4 @@
-"""Declared relations of attention, measured on variants that have them and on others."""
+"""Declared relations of attention, measured on variants with them and without."""
 
 from __future__ import annotations
 

@@ -71,6 +71,9 @@ def _with_equal_sizes(
     if dim != value_dim:
         scale = 1 / math.sqrt(dim) if scale is None else scale
         q, k, v = (F.pad(t, (0, max(dim, value_dim) - t.shape[-1])) for t in (q, k, v))
+    if scale is not None and scale <= 0 and options.get("is_causal"):
+        # torch multiplies what it hides, -inf, by the scale: that is NaN, or infinitely visible.
+        q, scale = q * scale, 1.0
     q, k, v = map(pack_rows, (q, k, v))
     output = pack_gradient(F.scaled_dot_product_attention(q, k, v, scale=scale, **options))
     return output[..., :value_dim] if dim > value_dim else output

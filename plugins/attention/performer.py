@@ -45,8 +45,9 @@ def reference(
     dtype = q.dtype
     k, v, mask = with_a_key(k, v, mask)
     q, k, v, projection = wide(q, k, v, projection)
-    root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    query, key = q * root, k * root
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    root = math.sqrt(abs(scale))
+    query, key = q * math.copysign(root, scale), k * root
     query_exponents = query @ projection.T - query.square().sum(-1, keepdim=True) / 2
     key_exponents = key @ projection.T - key.square().sum(-1, keepdim=True) / 2  # (B, H, Nk, M)
     largest = key_exponents.detach().amax(-2, keepdim=True)
@@ -132,7 +133,8 @@ def recurrence(
 
 def _query_products(q: torch.Tensor, projection: torch.Tensor, scale: float | None) -> torch.Tensor:
     """ω_fᵀ q for each feature; |q|²/2 cancels."""
-    return q @ (projection * root_of(q, scale)).T
+    root = root_of(q, scale)
+    return q @ (projection * (root if scale is None else math.copysign(root, scale))).T
 
 
 def _key_exponents(
@@ -152,8 +154,11 @@ def _key_exponents(
 
 
 def root_of(x: torch.Tensor, scale: float | None) -> float:
-    """What queries and keys are both multiplied with, so that their products are scaled."""
-    return math.sqrt(1 / math.sqrt(x.shape[-1]) if scale is None else scale)
+    """What queries and keys are both multiplied with, so that their products are scaled.
+
+    A negative scale turns the queries round besides.
+    """
+    return math.sqrt(1 / math.sqrt(x.shape[-1]) if scale is None else abs(scale))
 
 
 def _key_weights(exponents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
