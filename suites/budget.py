@@ -269,21 +269,30 @@ class Oracle:
         """The RMS error of any method that rounds its inputs and its result once."""
         moments = self.moments[name]
         unavoidable = math.hypot(moments.rms("moved"), moments.rms("rounded"))
-        largest = max(other.rms("exact") for other in self.moments.values())
-        features = max(other.features for other in self.moments.values())
-        # Of sums over as many rows float64 itself knows no more.
-        terms = features + moments.rows
-        if moments.rms("exact") > terms * unit_roundoff(torch.float64) * largest:
+        if not self._is_zero(name):
             return unavoidable
-        # Zero by an identity, as the gradient of a query that has one key: what other ways to it
-        # leave is the rounding of sums over a row, of the size of what else is measured; of two,
-        # where a product with a matrix of parameters follows.
-        sums = 2 * unit_roundoff(self.dtype) * math.sqrt(features) * largest
+        # What other ways to it leave is the rounding of sums over a row, of the size of what else
+        # is measured; of two, where a product with a matrix of parameters follows.
+        features = max(other.features for other in self.moments.values())
+        sums = 2 * unit_roundoff(self.dtype) * math.sqrt(features) * self._largest()
         return max(unavoidable, sums)
+
+    def _is_zero(self, name: str) -> bool:
+        """Whether it is zero by an identity, as the gradient of a query that has one key.
+
+        Of sums over as many rows float64 itself knows no more.
+        """
+        moments = self.moments[name]
+        terms = moments.rows + max(other.features for other in self.moments.values())
+        return moments.rms("exact") <= terms * unit_roundoff(torch.float64) * self._largest()
+
+    def _largest(self) -> float:
+        return max(moments.rms("exact") for moments in self.moments.values())
 
     def _is_known(self, name: str) -> bool:
         """Whether any method can tell it from zero, in this dtype."""
-        return self.moments[name].rms("exact") > self._unavoidable(name)
+        exact = self.moments[name].rms("exact")
+        return exact > self._unavoidable(name) and not self._is_zero(name)
 
     def _slices(self, name: str, found: Moments) -> Iterator[Slice]:
         """The worst place along each dimension.
