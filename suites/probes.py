@@ -25,9 +25,11 @@ from bakeoff.suites.agreements import (
 )
 from bakeoff.suites.backward import gradient_of_each, linear_backward, second_derivative
 from bakeoff.suites.branches import branch_called
-from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.budget import gradients_of
+from bakeoff.suites.elementwise import relative_accuracy, special_values
 from bakeoff.suites.elsewhere import ELSEWHERE, MixedDevicesError, on_another_device
 from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
+from bakeoff.suites.ranges import extreme, far_from_zero, large_scores
 from bakeoff.suites.records import Status
 from bakeoff.suites.sensitivity import arguments_matter
 from bakeoff.suites.slopes import slope_at_kinks
@@ -46,9 +48,6 @@ __all__ = ["PROBES", "probes_of"]
 
 #: How much larger than normal the values are that must not be seen: a small leak then shows.
 LOUD = 100.0
-#: The size of extreme inputs; float16 ends at 65504.
-EXTREME = {"float16": 30.0}
-EXTREME_DEFAULT = 1e3
 
 
 def mask_obeyed(subject: Subject) -> Verdict:
@@ -138,35 +137,6 @@ def with_a_graph(subject: Subject) -> Verdict:
         f"outputs change by {change:.3g} when a gradient is wanted",
         change,
     )
-
-
-def extreme(subject: Subject) -> Verdict:
-    """Large inputs, and zeros: no NaN, and outputs and gradients finite where the oracle's are."""
-    large = EXTREME.get(subject.dtype, EXTREME_DEFAULT)
-    for size in (large, 0.0):
-        if verdict := _not_finite(subject, size):
-            return verdict
-    return Verdict(Status.OK, large)
-
-
-def _not_finite(subject: Subject, size: float) -> Verdict | None:
-    """What is not finite with inputs of this size; None where all is well."""
-
-    def resize(arguments: Arguments, seed: int) -> Arguments:
-        return arguments.replacing({n: t * size for n, t in arguments.data.items()})
-
-    case = subject.case()
-    # Numbers that are large for float16 leave its range in any sum: there the oracle decides alone.
-    always = size == 0 or subject.dtype != "float16"
-    if always and bool(subject.output(resize(subject.arguments(), 0)).isnan().any()):
-        return Verdict(Status.WRONG, size, f"inputs of size {size:g}: the output is NaN")
-    found = Oracle(subject.variant, case, prepare=resize).judge(subject.forward.fn)
-    if subject.forward.backward:
-        found += Oracle(subject.variant, case, gradients_of, resize).judge(subject.forward.fn)
-    bad = next((errors for errors in found if not errors.finite), None)
-    if bad is None:
-        return None
-    return Verdict(Status.WRONG, size, f"inputs of size {size:g}: {bad.explain()}")
 
 
 def dtype_kept(subject: Subject) -> Verdict:
@@ -267,6 +237,7 @@ _COMMON: tuple[Check, ...] = (
     prime,
     options_obeyed,
     extreme,
+    far_from_zero,
     dtype_kept,
     device_kept,
     not_mutated,
@@ -280,7 +251,7 @@ _COMMON: tuple[Check, ...] = (
 )
 #: The probes of each kind.
 PROBES: Mapping[str, tuple[Check, ...]] = {
-    "activation": (leading_sizes, *_COMMON, slope_at_kinks),
+    "activation": (leading_sizes, *_COMMON, slope_at_kinks, relative_accuracy, special_values),
     "attention": (
         mask_obeyed,
         mask_shapes,
@@ -290,6 +261,7 @@ PROBES: Mapping[str, tuple[Check, ...]] = {
         cross,
         value_size,
         scale_given,
+        large_scores,
         *_COMMON,
     ),
     "connection": (branch_called, leading_sizes, *_COMMON),
