@@ -48,10 +48,12 @@ def relative_accuracy(subject: Subject) -> Verdict:
         if subject.forward.backward and subject.variant.declared("differentiable", True):
             slope = slopes_along(subject, cast, moving).double()
             limit = unit * (1 + exact.slope.abs() + (places * exact.bend).abs()) + _least(dtype)
+            limit[0] = torch.inf  # at zero most pieces meet: slope_at_kinks judges there
             checks.append(("the slope", slope, exact.slope, limit))
         fits = exact.f.abs() < torch.finfo(dtype).max / 2  # false for what is no number
         for name, found, right, limit in checks:
-            excess = torch.where(fits, (found - right).abs() / limit, 0.0).nan_to_num(torch.inf)
+            excess = torch.where(fits & limit.isfinite(), (found - right).abs() / limit, 0.0)
+            excess = excess.nan_to_num(torch.inf)
             i = int(excess.argmax())
             if excess[i] > 1:
                 reason = (

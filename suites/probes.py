@@ -200,11 +200,18 @@ def deterministic(subject: Subject) -> Verdict:
 
 
 def global_state_kept(subject: Subject) -> Verdict:
-    """A call changes nothing that belongs to the whole process: settings, generators, handlers."""
-    arguments = subject.arguments()
+    """A call changes nothing that belongs to the whole process: settings, generators, handlers.
+
+    Neither forward, nor when training, with noise, nor in its backward.
+    """
+    label = f"{subject.variant.name}:{subject.name}"
     try:
-        with torch.no_grad(), guarded(f"{subject.variant.name}:{subject.name}"):
-            arguments.call(subject.forward.fn)
+        with torch.no_grad(), guarded(label):
+            subject.arguments().call(subject.forward.fn)
+        if subject.forward.backward:
+            arguments = subject.arguments("", "training")
+            with guarded(f"{label} with its backward"):
+                gradients_of(subject.forward.fn, arguments, subject.seed)
     except GlobalStateError as error:
         return Verdict(Status.WRONG, reason=str(error))
     return Verdict(Status.OK)

@@ -115,7 +115,18 @@ def test_a_formula_that_cancels(fn: Function) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(
-    "fn", [torch.tanh, torch.expm1, F.gelu, torch.sigmoid, F.mish, F.hardswish, torch.sin]
+    "fn",
+    [
+        torch.tanh,
+        torch.expm1,
+        F.gelu,
+        torch.sigmoid,
+        F.mish,
+        F.hardswish,
+        torch.sin,
+        lambda x: torch.maximum(x, 0.1 * x),
+        lambda x: x.abs() ** 1.5,
+    ],
 )
 def test_what_torch_computes_is_accurate_enough(fn: Function, dtype: str) -> None:
     assert alone(fn, relative_accuracy, dtype).status is Status.OK

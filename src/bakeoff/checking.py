@@ -65,7 +65,8 @@ _EXPECTED = {
     "property": "what metadata.properties declares",
     "flops_exponent": "FLOPs grow as `complexity` declares",
     "bytes_exponent": "bytes grow as `memory` declares",
-    "flops_declared": "at most 5% above what is counted, and at least half of it",
+    "flops_declared": "at most 5% above what is counted, and at least 60% of it; half, where the "
+    "share changes with N, as of blocks that reach beyond a window",
     "bytes_declared": "at most what its operations move",
 }
 #: Where such a fault usually is.
