@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,9 +26,9 @@ class GlobalState:
 
     Args:
         handlers: By signal.
-        threads: Those that run Python.
+        threads: Those that run Python, but for what torch starts once where it compiles.
         settings: What can be set in torch, by name.
-        random: The state of torch's global generator.
+        random: The states of the global generators of torch, Python and numpy, by name.
 
     Example:
         >>> import torch
@@ -42,7 +44,7 @@ class GlobalState:
     handlers: Mapping[int, Any]
     threads: frozenset[threading.Thread]
     settings: Mapping[str, Any]
-    random: Any
+    random: Mapping[str, Any]
 
     @classmethod
     def now(cls) -> GlobalState:
@@ -51,7 +53,7 @@ class GlobalState:
 
         return cls(
             {number: signal.getsignal(number) for number in signal.valid_signals()},
-            frozenset(threading.enumerate()),
+            frozenset(t for t in threading.enumerate() if not _compiles(t)),
             {
                 "torch.get_default_dtype()": torch.get_default_dtype(),
                 "torch.get_default_device()": torch.get_default_device(),
@@ -62,21 +64,24 @@ class GlobalState:
                 "torch.get_float32_matmul_precision()": torch.get_float32_matmul_precision(),
                 "torch's deterministic algorithms": _deterministic(),
             },
-            torch.get_rng_state(),
+            {
+                "torch's global random generator": torch.get_rng_state(),
+                "Python's global random generator": random.getstate(),
+                "numpy's global random generator": _of_numpy(),
+            },
         )
 
     def changes(self) -> list[str]:
         """What differs by now, in words."""
-        import torch
-
         now = self.now()
         told = [
             f"{name} from {value} to {now.settings[name]}"
             for name, value in self.settings.items()
             if now.settings[name] != value
         ]
-        if not torch.equal(now.random, self.random):
-            told.append("the state of torch's global random generator")
+        for name, state in self.random.items():
+            if not _same(now.random[name], state):
+                told.append(f"the state of {name}")
         for number, handler in self.handlers.items():
             if now.handlers[number] is not handler and now.handlers[number] != handler:
                 told.append(f"the handler of {signal.Signals(number).name}")
@@ -99,7 +104,10 @@ class GlobalState:
         torch.set_float32_matmul_precision(settings["torch.get_float32_matmul_precision()"])
         on, warn_only = settings["torch's deterministic algorithms"]
         torch.use_deterministic_algorithms(on, warn_only=warn_only)
-        torch.set_rng_state(self.random)
+        torch.set_rng_state(self.random["torch's global random generator"])
+        random.setstate(self.random["Python's global random generator"])
+        if self.random["numpy's global random generator"] is not None:
+            sys.modules["numpy"].random.set_state(self.random["numpy's global random generator"])
         for number, handler in self.handlers.items():
             if signal.getsignal(number) != handler and handler is not None:
                 # Only the main thread may, and SIGKILL's can't be set by anyone.
@@ -128,6 +136,27 @@ def guarded(label: str) -> Iterator[None]:
         ) from cause
     if cause:
         raise cause
+
+
+def _compiles(thread: threading.Thread) -> bool:
+    """Whether it belongs to torch, or to the progress bar of its compiler."""
+    target = getattr(thread, "_target", None) or type(thread)
+    return str(getattr(target, "__module__", "")).split(".")[0] in ("torch", "tqdm")
+
+
+def _of_numpy() -> Any:
+    """The state of its legacy generator, as plain values; None where it is not imported."""
+    numpy = sys.modules.get("numpy.random")
+    return None if numpy is None else numpy.get_state()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states are the same; one that was not there before was not changed."""
+    if one is None or other is None:
+        return True
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool((one == other).all()) if hasattr(one, "all") else bool(one == other)
 
 
 def _deterministic() -> tuple[bool, bool]:

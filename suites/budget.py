@@ -193,6 +193,11 @@ class Oracle:
             for name, moments in self.moments.items()
         )
 
+    def is_below_range(self) -> bool:
+        """Whether results are so small that this dtype has not all of its digits for them."""
+        least = torch.finfo(self.dtype).smallest_normal
+        return any(moments.rms("exact") < 8 * least for moments in self.moments.values())
+
     def judge(self, fn: Function) -> list[Errors]:
         """The errors of each quantity of ``fn``, the worst first."""
         errors = self._judge(fn)

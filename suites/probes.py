@@ -25,10 +25,12 @@ from bakeoff.suites.agreements import (
 )
 from bakeoff.suites.backward import gradient_of_each, linear_backward, second_derivative
 from bakeoff.suites.branches import branch_called
-from bakeoff.suites.budget import Oracle, gradients_of
+from bakeoff.suites.budget import gradients_of
 from bakeoff.suites.compilation import same_when_compiled
+from bakeoff.suites.elementwise import relative_accuracy, special_values
 from bakeoff.suites.elsewhere import ELSEWHERE, MixedDevicesError, on_another_device
 from bakeoff.suites.layouts import leading_sizes, mask_shapes, non_contiguous
+from bakeoff.suites.ranges import extreme, far_from_zero, large_scores
 from bakeoff.suites.records import Status
 from bakeoff.suites.repeated_calls import computed_at_return, fresh_values, many_calls, outputs_kept
 from bakeoff.suites.sensitivity import arguments_matter
@@ -49,9 +51,6 @@ __all__ = ["PROBES", "probes_of"]
 
 #: How much larger than normal the values are that must not be seen: a small leak then shows.
 LOUD = 100.0
-#: The size of extreme inputs; float16 ends at 65504.
-EXTREME = {"float16": 30.0}
-EXTREME_DEFAULT = 1e3
 
 
 def mask_obeyed(subject: Subject) -> Verdict:
@@ -143,35 +142,6 @@ def with_a_graph(subject: Subject) -> Verdict:
     )
 
 
-def extreme(subject: Subject) -> Verdict:
-    """Large inputs, and zeros: no NaN, and outputs and gradients finite where the oracle's are."""
-    large = EXTREME.get(subject.dtype, EXTREME_DEFAULT)
-    for size in (large, 0.0):
-        if verdict := _not_finite(subject, size):
-            return verdict
-    return Verdict(Status.OK, large)
-
-
-def _not_finite(subject: Subject, size: float) -> Verdict | None:
-    """What is not finite with inputs of this size; None where all is well."""
-
-    def resize(arguments: Arguments, seed: int) -> Arguments:
-        return arguments.replacing({n: t * size for n, t in arguments.data.items()})
-
-    case = subject.case()
-    # Numbers that are large for float16 leave its range in any sum: there the oracle decides alone.
-    always = size == 0 or subject.dtype != "float16"
-    if always and bool(subject.output(resize(subject.arguments(), 0)).isnan().any()):
-        return Verdict(Status.WRONG, size, f"inputs of size {size:g}: the output is NaN")
-    found = Oracle(subject.variant, case, prepare=resize).judge(subject.forward.fn)
-    if subject.forward.backward:
-        found += Oracle(subject.variant, case, gradients_of, resize).judge(subject.forward.fn)
-    bad = next((errors for errors in found if not errors.finite), None)
-    if bad is None:
-        return None
-    return Verdict(Status.WRONG, size, f"inputs of size {size:g}: {bad.explain()}")
-
-
 def dtype_kept(subject: Subject) -> Verdict:
     """The output has the dtype, the device and the shape that the kind promises."""
     arguments = subject.arguments()
@@ -233,11 +203,18 @@ def deterministic(subject: Subject) -> Verdict:
 
 
 def global_state_kept(subject: Subject) -> Verdict:
-    """A call changes nothing that belongs to the whole process: settings, generators, handlers."""
-    arguments = subject.arguments()
+    """A call changes nothing that belongs to the whole process: settings, generators, handlers.
+
+    Neither forward, nor when training, with noise, nor in its backward.
+    """
+    label = f"{subject.variant.name}:{subject.name}"
     try:
-        with torch.no_grad(), guarded(f"{subject.variant.name}:{subject.name}"):
-            arguments.call(subject.forward.fn)
+        with torch.no_grad(), guarded(label):
+            subject.arguments().call(subject.forward.fn)
+        if subject.forward.backward:
+            arguments = subject.arguments("", "training")
+            with guarded(f"{label} with its backward"):
+                gradients_of(subject.forward.fn, arguments, subject.seed)
     except GlobalStateError as error:
         return Verdict(Status.WRONG, reason=str(error))
     return Verdict(Status.OK)
@@ -270,6 +247,7 @@ _COMMON: tuple[Check, ...] = (
     prime,
     options_obeyed,
     extreme,
+    far_from_zero,
     dtype_kept,
     device_kept,
     not_mutated,
@@ -289,7 +267,7 @@ _COMMON: tuple[Check, ...] = (
 )
 #: The probes of each kind.
 PROBES: Mapping[str, tuple[Check, ...]] = {
-    "activation": (leading_sizes, *_COMMON, slope_at_kinks),
+    "activation": (leading_sizes, *_COMMON, slope_at_kinks, relative_accuracy, special_values),
     "attention": (
         mask_obeyed,
         mask_shapes,
@@ -299,6 +277,7 @@ PROBES: Mapping[str, tuple[Check, ...]] = {
         cross,
         value_size,
         scale_given,
+        large_scores,
         *_COMMON,
     ),
     "connection": (branch_called, leading_sizes, *_COMMON),

@@ -11,7 +11,7 @@ from bakeoff.suites.records import Status
 from bakeoff.suites.tensors import Arguments, why_not
 from bakeoff.suites.verdicts import Subject, Unsupported, Verdict
 
-__all__ = ["lines", "slope_at_kinks"]
+__all__ = ["lines", "slope_at_kinks", "slopes_along", "values_along"]
 
 #: Where pieces meet in nearly all activations that are made of pieces.
 PLACES = torch.cat([torch.arange(-10.0, 11.0), torch.tensor([-0.5, 0.5])]).double()
@@ -29,10 +29,10 @@ def slope_at_kinks(subject: Subject) -> Verdict:
     if reason := why_not(subject.variant, subject.name, case):
         raise Unsupported(reason)
     for told, rows, moving in lines(subject, PLACES):
-        found = _slopes(subject, rows, moving)
-        middle = _values(subject, rows)
-        left = (middle - _values(subject, _moved(rows, moving, -STEP))) / STEP
-        right = (_values(subject, _moved(rows, moving, STEP)) - middle) / STEP
+        found = slopes_along(subject, rows, moving)
+        middle = values_along(subject, rows)
+        left = (middle - values_along(subject, _moved(rows, moving, -STEP))) / STEP
+        right = (values_along(subject, _moved(rows, moving, STEP)) - middle) / STEP
         slack = TOLERANCE * (1 + left.abs())
         # At a kink the rules of differentiation may give what is no slope of either side:
         # relu(x) - a relu(-x) has 0 at 0 (Bolte and Pauwels, 2021).
@@ -81,12 +81,12 @@ def _moved(arguments: Arguments, moving: slice, step: float) -> Arguments:
     return arguments.replacing({"x": x})
 
 
-def _values(subject: Subject, arguments: Arguments) -> torch.Tensor:
+def values_along(subject: Subject, arguments: Arguments) -> torch.Tensor:
     """Of each row the first output."""
     return subject.output(arguments)[:, 0]
 
 
-def _slopes(subject: Subject, arguments: Arguments, moving: slice) -> torch.Tensor:
+def slopes_along(subject: Subject, arguments: Arguments, moving: slice) -> torch.Tensor:
     """Of each row's first output, along what moves."""
     leaves = arguments.requiring_grad()
     output = leaves.call(subject.forward.fn)[:, 0]

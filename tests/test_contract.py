@@ -23,6 +23,12 @@ CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 over_variants = pytest.mark.parametrize("variant", CATALOG.values(), ids=list(CATALOG))
 
 
+#: Faults of what a peer's package computes, which its certificate tells: no tolerance hides them.
+FAULTS_OF_PEERS = {
+    ("transformers_sqrtsoftplus", "extreme"): "the root's slope is NaN where softplus underflows"
+}
+
+
 def records_of(variant: Variant, name: str, preset: str, **given: Any) -> list[Record]:
     """What a suite says of a variant, in this process."""
     suite = suites_of(CATALOG, [name])[name]
@@ -37,6 +43,7 @@ def require_right(variant: Variant, records: list[Record]) -> None:
         f"{r.cell.label} {r.cell.case.dtype} {r.metric} {r.status}: {r.reason}"
         for r in records
         if r.status not in (Status.OK, Status.UNSUPPORTED)
+        and (variant.name, r.metric) not in FAULTS_OF_PEERS
     ]
     assert not bad, "\n".join(bad)
     assert all(r.reason for r in records if r.status == Status.UNSUPPORTED)

@@ -12,7 +12,8 @@ from bakeoff.plugins.activations._entmax import differentiable_once, needs_entma
 
 def reference(x: torch.Tensor) -> torch.Tensor:
     """max(0, x/2 − τ)², with τ from the sorted row."""
-    halved = (x - x.amax(-1, keepdim=True).detach()) / 2
+    # What lies 2 below the largest gets nothing, since τ ≥ −1; cut off there, −∞ is a number.
+    halved = ((x - x.amax(-1, keepdim=True).detach()) / 2).clamp(min=-2)
     ordered = halved.sort(-1, descending=True).values
     count = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
     means = ordered.cumsum(-1) / count

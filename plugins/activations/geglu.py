@@ -15,7 +15,7 @@ from bakeoff.plugins.activations._gating import needs_halves
 def reference(x: torch.Tensor) -> torch.Tensor:
     """value · gate Φ(gate), the first half of the features and the second."""
     value, gate = x.chunk(2, -1)
-    return value * (gate * (0.5 * (1 + torch.erf(gate / math.sqrt(2)))))
+    return value * (gate * (0.5 * torch.erfc(-gate / math.sqrt(2))))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:

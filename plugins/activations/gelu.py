@@ -12,8 +12,8 @@ from bakeoff import Activation, Metadata, Paper, hookimpl
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """x Φ(x), Φ the normal distribution function."""
-    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+    """x Φ(x), Φ the normal distribution function: ½ erfc(−x/√2), which cancels nowhere."""
+    return x * 0.5 * torch.erfc(-x / math.sqrt(2))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:

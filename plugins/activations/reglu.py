@@ -13,7 +13,7 @@ from bakeoff.plugins.activations._gating import needs_halves
 def reference(x: torch.Tensor) -> torch.Tensor:
     """value · max(0, gate), the first half of the features and the second."""
     value, gate = x.chunk(2, -1)
-    return value * torch.where(gate > 0, gate, torch.zeros_like(gate))
+    return value * torch.where(gate <= 0, torch.zeros_like(gate), gate)
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,9 @@ from bakeoff import Activation, Metadata, Paper, hookimpl
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """1 / (1 + e⁻ˣ), written as ½ (1 + tanh(x/2)) so that no exponential overflows."""
-    return 0.5 * (1 + torch.tanh(x / 2))
+    """1 / (1 + e⁻ˣ), which is eˣ / (1 + eˣ) below zero, so that no exponential overflows."""
+    up, down = torch.exp(-x.clamp(min=0)), torch.exp(x.clamp(max=0))
+    return torch.where(x > 0, 1 / (1 + up), down / (1 + down))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:

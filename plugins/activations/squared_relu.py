@@ -10,8 +10,8 @@ from bakeoff import Activation, Metadata, Paper, hookimpl
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """max(0, x)²."""
-    return torch.where(x > 0, x * x, torch.zeros_like(x))
+    """max(0, x)²; a NaN stays one."""
+    return torch.where(x <= 0, torch.zeros_like(x), x * x)
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,12 @@ from bakeoff import Activation, Metadata, Paper, hookimpl
 
 
 def reference(x: torch.Tensor) -> torch.Tensor:
-    """(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ), written as 2 σ(2x) − 1 so that no exponential overflows."""
-    return 2 * torch.sigmoid(2 * x) - 1
+    """(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ), of e⁻²ˣ − 1 above zero and e²ˣ − 1 below it.
+
+    So nothing overflows, and for small x nothing cancels.
+    """
+    up, down = torch.expm1(-2 * x.clamp(min=0)), torch.expm1(2 * x.clamp(max=0))
+    return torch.where(x > 0, -up / (2 + up), down / (2 + down))
 
 
 def fused(x: torch.Tensor) -> torch.Tensor:

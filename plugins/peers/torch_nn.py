@@ -15,7 +15,7 @@ from bakeoff.plugins.peers._peers import Peer, activation
 
 def hardshrink(x: torch.Tensor) -> torch.Tensor:
     """x, but zero within 1/2 of zero."""
-    return torch.where(x.abs() > 0.5, x, torch.zeros_like(x))
+    return torch.where(x.abs() <= 0.5, torch.zeros_like(x), x)
 
 
 def softshrink(x: torch.Tensor) -> torch.Tensor:

@@ -32,7 +32,7 @@ def called(x: torch.Tensor, *, of: str) -> torch.Tensor:
 
 def laplace(x: torch.Tensor) -> torch.Tensor:
     """½ (1 + erf((x − μ) / (σ√2))), μ = √½ and σ = √(1/4π) (Ma et al., 2022, equation 8)."""
-    return 0.5 * (1 + torch.erf((x - 0.707107) / (0.282095 * math.sqrt(2))))
+    return 0.5 * torch.erfc((0.707107 - x) / (0.282095 * math.sqrt(2)))
 
 
 def clipped_gelu(x: torch.Tensor) -> torch.Tensor:

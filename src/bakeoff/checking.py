@@ -70,7 +70,8 @@ _EXPECTED = {
     "property": "what metadata.properties declares",
     "flops_exponent": "FLOPs grow as `complexity` declares",
     "bytes_exponent": "bytes grow as `memory` declares",
-    "flops_declared": "at most 5% above what is counted, and at least half of it",
+    "flops_declared": "at most 5% above what is counted, and at least 60% of it; half, where the "
+    "share changes with N, as of blocks that reach beyond a window",
     "bytes_declared": "at most what its operations move",
 }
 #: Where such a fault usually is.
@@ -90,6 +91,10 @@ _LOOK = {
     "single": ".squeeze() without a dimension, and divisions by N - 1",
     "extreme": "exp of large numbers (take the largest off first), and 0 / 0",
     "branch_called": "each call of branch(...), and where its input or output is detached",
+    "far_from_zero": "x + c with c near -x, 1 - sigmoid, exp(x) - 1, and sums that cancel",
+    "large_scores": "scores that are cut off, and exponents without the largest taken off",
+    "relative_accuracy": "x + c with c near -x: torch.expm1, torch.log1p, torch.special.erfc",
+    "special_values": "torch.where(x > 0, ...), of which a NaN takes the other branch",
     "dtype_kept": "tensors made without dtype=, and the cast back to that of the input",
     "device_kept": "tensors made without device=",
     "not_mutated": "operations that end with _, and out=",
