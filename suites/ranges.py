@@ -110,7 +110,7 @@ def _over(subject: Subject, cases: dict[str, Prepare]) -> Verdict:
     made = 0
     few = FEW_DRAWS if subject.variant.declared("differentiable", True) else None
     for told, prepare in cases.items():
-        oracle = Oracle(subject.variant, subject.case(), prepare=prepare, draws=few)
+        oracle = Oracle(subject.variant, subject.case(), prepare=prepare, first=few)
         # Where rounding the inputs alone moves a result so far, or it is smaller than the dtype
         # holds, nobody can be held to it.
         if oracle.is_ill_conditioned() or oracle.is_below_range():
