@@ -276,11 +276,9 @@ class Oracle:
         unavoidable = math.hypot(moments.rms("moved"), moments.rms("rounded"))
         if not self._is_zero(name):
             return unavoidable
-        # What other ways to it leave is the rounding of sums over a row, of the size of what else
-        # is measured; of two, where a product with a matrix of parameters follows.
-        features = max(other.features for other in self.moments.values())
-        sums = 2 * unit_roundoff(self.dtype) * math.sqrt(features) * self._largest()
-        return max(unavoidable, sums)
+        # It has no size of its own, and what other ways to it leave may be enlarged by them, as by
+        # 1/√ε in the layer norm of one feature: half of the digits must vanish.
+        return max(unavoidable, math.sqrt(unit_roundoff(self.dtype)) * self._largest())
 
     def _is_zero(self, name: str) -> bool:
         """Whether it is zero by an identity, as the gradient of a query that has one key.
