@@ -38,11 +38,12 @@ def records_of(variant: Variant, name: str, preset: str, **given: Any) -> list[R
 
 
 def require_right(variant: Variant, records: list[Record]) -> None:
-    """Nothing is wrong or fails, and what is unsupported says why."""
+    """Nothing is wrong or fails, a lone reference is unverified; what is unsupported says why."""
     bad = [
         f"{r.cell.label} {r.cell.case.dtype} {r.metric} {r.status}: {r.reason}"
         for r in records
         if r.status not in (Status.OK, Status.UNSUPPORTED)
+        and not (r.status == Status.UNVERIFIED and set(variant.forwards) == {"reference"})
         and (variant.name, r.metric) not in FAULTS_OF_PEERS
     ]
     assert not bad, "\n".join(bad)
