@@ -105,11 +105,14 @@ def test_attention_without_the_faults_has_none(
 ) -> None:
     reference = catalog["scaled_dot_product"].forward("reference").fn
 
-    def attend(*tensors: Tensor, attn_mask: Any = None, is_causal: bool = False) -> Tensor:
-        return reference(*tensors, mask=attn_mask, causal=is_causal)
+    def attend(
+        *tensors: Tensor, attn_mask: Any = None, is_causal: bool = False, scale: Any = None
+    ) -> Tensor:
+        return reference(*tensors, mask=attn_mask, causal=is_causal, scale=scale)
 
     monkeypatch.setattr(trials.F, "scaled_dot_product_attention", attend)
     assert not trials.causal_with_a_cache("cpu").wrong
+    assert not trials.causal_with_a_negative_scale("cpu").wrong
     assert not trials.row_without_keys("cpu").wrong
 
 

@@ -39,6 +39,15 @@ FAULTS = (
         unit="largest error",
     ),
     Fault(
+        "causal_with_a_negative_scale",
+        op="scaled_dot_product_attention",
+        summary="With `is_causal=True` what is hidden, −inf, is multiplied by the scale.",
+        consequence="With a scale of 0 or less the output is NaN.",
+        workaround="Multiply q by the scale, and pass scale=1.",
+        trial=trials.causal_with_a_negative_scale,
+        unit="wrong elements",
+    ),
+    Fault(
         "row_without_keys_is_nan",
         op="scaled_dot_product_attention",
         summary="A query that may attend to no key makes fused attention NaN.",

@@ -17,6 +17,7 @@ from bakeoff.suites.peaks import saved_bytes
 __all__ = [
     "bfloat16_product",
     "causal_with_a_cache",
+    "causal_with_a_negative_scale",
     "equal_numbers_of_two_seeds",
     "flex_attention_gradient",
     "fused_attention_counted",
@@ -69,6 +70,19 @@ def causal_with_a_cache(device: str) -> Answer:
     right = scores.softmax(-1) @ v.double()
     got = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return Answer(float((got - right).abs().max()), 0, 1e-3)
+
+
+def causal_with_a_negative_scale(device: str) -> Answer:
+    """Nine queries, causal: where the scale is −1/2 or 0 the future is to stay hidden."""
+    q, k, v = _draw(3, 1, 1, 9, 8, device=device)
+    lower = torch.ones(9, 9, dtype=torch.bool, device=device).tril()
+    wrong = 0
+    for scale in (-0.5, 0.0):
+        scores = (q.double() @ k.double().mT * scale).masked_fill(~lower, -torch.inf)
+        right = scores.softmax(-1) @ v.double()
+        got = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        wrong += int((~((got - right).abs() <= 1e-3)).sum())
+    return Answer(wrong, 0)
 
 
 def row_without_keys(device: str) -> Answer:
