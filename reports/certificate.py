@@ -102,7 +102,8 @@ class Guide:
 
     def place(self, check: Check) -> int:
         """Sorts checks: causes before what they bring about, then as they were made."""
-        known = check.name in self.order
+        # What raised was not seen to do what it asks after, and is a symptom of something else.
+        known = check.name in self.order and check.status != Status.FAILED
         return self.order.index(check.name) if known else len(self.order)
 
 

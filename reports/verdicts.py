@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from bakeoff.reports.curves import METRIC as CURVES
@@ -118,7 +118,8 @@ def verdicts_of(rows: Iterable[Row]) -> list[Verdict]:
         judging = by_label.setdefault(row.label, [])
         if row.axes["suite"] in JUDGING:
             judging.append(row)
-    return [_verdict(label, judging) for label, judging in by_label.items()]
+    found = [_verdict(label, judging) for label, judging in by_label.items()]
+    return [_unless_alone(verdict, found) for verdict in found]
 
 
 def checks_of(rows: Iterable[Row]) -> dict[str, Checks]:
@@ -134,6 +135,20 @@ def checks_of(rows: Iterable[Row]) -> dict[str, Checks]:
         else:
             sorts["probes"].append(row)
     return {name: Checks.of(found) for name, found in sorts.items()}
+
+
+def _unless_alone(verdict: Verdict, found: Sequence[Verdict]) -> Verdict:
+    """A reference is right only if another forward is: one that is no second definition shows none.
+
+    Where none of the others was measured, or one of them is wrong, its own comparison stands.
+    """
+    variant, _, forward = verdict.label.rpartition(":")
+    others = [v for v in found if v.label.startswith(f"{variant}:") and v is not verdict]
+    measured = [v for v in others if v.verdict != "not measured"]
+    alone = measured and all(v.verdict == "unverified" for v in measured)
+    if forward == "reference" and verdict.verdict == "right" and alone:
+        return replace(verdict, verdict="unverified", reason="no independent definition")
+    return verdict
 
 
 def _verdict(label: str, rows: Sequence[Row]) -> Verdict:

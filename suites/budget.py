@@ -57,6 +57,8 @@ NEAR_LIMIT, MORE_SEEDS = (0.4, 10.0), 32
 JUMPING_ROWS = 1024
 #: Elements, over all draws, of which the error of a slice can be estimated.
 SLICE_ELEMENTS = 512
+#: By what share of its size nothing is moved further: there every digit is in doubt already.
+MOST_MOVED = 0.5
 #: Standard errors by which a slope may differ from 0.
 SLOPE_ERRORS = 3.0
 
@@ -160,7 +162,7 @@ class Oracle:
     def _add(self, arguments: Arguments, seed: int) -> None:
         wide = arguments.to(torch.float64)
         oracle = self.measure(self.reference, wide, seed, 0.0)
-        by = unit_roundoff(self.dtype) * _amplitude(wide)
+        by = min(MOST_MOVED, unit_roundoff(self.dtype) * _amplitude(wide))
         moved = self.measure(self.reference, wide, seed, by)
         # float64 has no wider oracle: the reference's error there is that of float32, scaled.
         narrow = torch.float32 if self.dtype == torch.float64 else self.dtype
@@ -223,7 +225,9 @@ class Oracle:
         finite = dict.fromkeys(self.moments, True)
         found = {name: Moments() for name in self.moments}
         for draw in self.draws:
-            quantities = self.measure(fn, draw.arguments, draw.seed, 0.0)
+            # On copies: a forward that changes its arguments spoils them for itself alone.
+            own = draw.arguments.map(torch.clone)
+            quantities = self.measure(fn, own, draw.seed, 0.0)
             for name, exact in draw.oracle.items():
                 _require_like(name, quantities[name], exact)
                 fits = draw.judged[name]
@@ -278,19 +282,20 @@ class Oracle:
             return unavoidable
         # It has no size of its own, and what other ways to it leave may be enlarged by them, as by
         # 1/√ε in the layer norm of one feature: half of the digits must vanish.
-        return max(unavoidable, math.sqrt(unit_roundoff(self.dtype)) * self._largest())
+        largest = max(other.rms("exact") for other in self.moments.values())
+        return max(unavoidable, math.sqrt(unit_roundoff(self.dtype)) * largest)
 
     def _is_zero(self, name: str) -> bool:
-        """Whether it is zero by an identity, as the gradient of a query that has one key.
+        """Whether it is zero by an identity, and moving the inputs does not show otherwise.
 
-        Of sums over as many rows float64 itself knows no more.
+        As the gradient of a query that has one key. Of sums over as many rows float64 itself knows
+        no more.
         """
         moments = self.moments[name]
         terms = moments.rows + max(other.features for other in self.moments.values())
-        return moments.rms("exact") <= terms * unit_roundoff(torch.float64) * self._largest()
-
-    def _largest(self) -> float:
-        return max(moments.rms("exact") for moments in self.moments.values())
+        largest = max(other.rms("exact") for other in self.moments.values())
+        least = terms * unit_roundoff(torch.float64) * largest
+        return max(moments.rms("exact"), moments.rms("moved")) <= least
 
     def _is_known(self, name: str) -> bool:
         """Whether any method can tell it from zero, in this dtype."""
@@ -339,8 +344,11 @@ def _rounding(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _amplitude(arguments: Arguments) -> float:
-    """The RMS size of the largest data, at least 1."""
-    return max(1.0, *(float(t.square().mean().sqrt()) for t in arguments.data.values()))
+    """How far beyond 1 exponents may be: the RMS size of the largest data, and a scale's share."""
+    sizes = [float(t.square().mean().sqrt()) for t in arguments.data.values() if t.numel()]
+    scale = arguments.plain.get("scale")
+    usual = 1.0 if scale is None else abs(scale) * math.sqrt(arguments.data["q"].shape[-1])
+    return max(1.0, *sizes, max(sizes) * usual)
 
 
 def moved(arguments: Arguments, by: float, seed: int) -> Arguments:

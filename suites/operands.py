@@ -31,6 +31,7 @@ class StridedOperands(TorchDispatchMode):  # type: ignore[no-untyped-call]
         products: How many products there were.
 
     Example:
+        >>> import torch
         >>> wide = torch.zeros(8, 40, dtype=torch.bfloat16)
         >>> with StridedOperands() as seen:
         ...     product = wide[:, 2:39] @ wide[:, 2:39].mT.contiguous()

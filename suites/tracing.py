@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bakeoff import registry, suites
+from bakeoff.registry import masking
 
 __all__ = ["Run", "run_of"]
 
@@ -182,7 +182,7 @@ def _is_users(code: CodeType) -> bool:
 
 
 #: What any variant may share with any other.
-_OFFERED = tuple(str(Path(package.__file__ or "").parent) for package in (torch, registry, suites))
+_OFFERED = tuple(str(Path(file).parent) for file in (torch.__file__, masking.__file__, __file__))
 
 
 def _uncompiled() -> Any:

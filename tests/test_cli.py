@@ -325,7 +325,7 @@ def test_a_new_variant_from_its_file_to_the_report(tmp_path: Path) -> None:
         ("r.md", "# bakeoff report"),
         ("r.txt", "bakeoff report\n====="),
         ("r.html", "<!doctype html>"),
-        ("r.csv", "measured_at,environment,suite"),
+        ("r.csv", "measured_at,environment,control,suite"),
         ("r.json", '[\n {\n  "measured_at"'),
         ("r.parquet", "PAR1"),
     ],

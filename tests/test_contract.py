@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from peers_faults import FAULTS_OF_PEERS
 
 import bakeoff
 from bakeoff.registry.shapes import PATTERNS
@@ -21,12 +22,6 @@ from bakeoff.suites.tensors import why_not
 
 CATALOG = bakeoff.load(entry_points=False, pyproject=False)
 over_variants = pytest.mark.parametrize("variant", CATALOG.values(), ids=list(CATALOG))
-
-
-#: Faults of what a peer's package computes, which its certificate tells: no tolerance hides them.
-FAULTS_OF_PEERS = {
-    ("transformers_sqrtsoftplus", "extreme"): "the root's slope is NaN where softplus underflows"
-}
 
 
 def records_of(variant: Variant, name: str, preset: str, **given: Any) -> list[Record]:

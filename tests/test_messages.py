@@ -204,7 +204,7 @@ def test_a_recurrence_has_its_own_line() -> None:
 def test_causes_stand_before_their_symptoms_whatever_was_made_first() -> None:
     guide = guide_to(recurrent(step))
     made = ("error_ratio", "extreme", "deterministic", "gradcheck", "not_mutated", "dtype_kept")
-    rows = [row(name, "failed" if name == "not_mutated" else "wrong", name) for name in made]
+    rows = [row(name, "failed" if name == "extreme" else "wrong", name) for name in made]
     (forward,) = certificate_of(rows, "planted", "", guide).forwards
     names = [check.name for check in forward.checks]
     assert names == ["not_mutated", "deterministic", "dtype_kept", "error_ratio", "extreme",

@@ -40,6 +40,7 @@ _AXES: tuple[tuple[str, str, type, str], ...] = (
     ("--head-dim", "head_dims", int, "sizes of a head"),
     ("--features", "features", int, "sizes of a row, for activations and connections"),
     ("--dtype", "dtypes", str, "float32, bfloat16, float16, float64"),
+    ("--covering", "covering", str, "dtypes in which forwards meet a covering array of sizes"),
     ("--device", "devices", str, "cpu, cuda, …"),
     ("--direction", "directions", str, "forward, backward, training"),
     ("--mode", "modes", str, "eager, compiled"),
