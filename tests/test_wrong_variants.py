@@ -341,7 +341,8 @@ def test_a_false_declaration_of_an_attention() -> None:
         metadata=described(properties={"row_stochastic": True}),
     )
     wrong = wrong_metrics(records_of(variant, "accuracy"))
-    assert wrong == {"property_row_stochastic": "declared True, measured False"}
+    assert list(wrong) == ["property_row_stochastic"]
+    assert wrong["property_row_stochastic"].startswith("declared True, measured False: o with v")
 
 
 def test_an_argument_declared_unused_that_is_used() -> None:
@@ -375,9 +376,10 @@ def test_what_a_forward_does_not_support_is_an_answer() -> None:
     forwards = {"reference": right, "fast": Forward(fused, supports=only_float32)}
     records = records_of(replace(variant, forwards=forwards), "accuracy", "gradient")
     found = [r for r in records if r.cell.forward == "fast" and r.cell.case.dtype != "float32"]
-    assert {(r.status, r.reason) for r in found} == {
-        (Status.UNSUPPORTED, "only float32 was written")
-    }
+    assert {r.status for r in found} == {Status.UNSUPPORTED}
+    # Some probes are made in float32 alone, and say so before they ask the forward.
+    of_probes = {r.metric for r in found if r.reason != "only float32 was written"}
+    assert of_probes <= {"second_derivative", "same_when_compiled", "time_of_reference"}
 
 
 @pytest.mark.parametrize("forwards", [{}, {"fast": Forward(fused, supports=lambda case: "never")}])
