@@ -117,17 +117,6 @@ def examples_apart(instance: Instance) -> Verdict:
     )
 
 
-def past_stands(instance: Instance) -> Verdict:
-    """With causality the first positions alone give what they give in a longer sequence."""
-    n = instance.case.attention_shape.q_len
-    if instance.case.pattern != "causal_self" or n < 2:
-        raise Unsupported("only a causal sequence has a past that stands")
-    kept = n // 2 + 1
-    after = instance.output(resized(instance, range(kept), q_len=kept, k_len=kept))
-    what = f"the first {kept} positions differ from what they give alone"
-    return instance.same(after, instance.output()[:, :, :kept], what)
-
-
 def queries_apart(instance: Instance) -> Verdict:
     """No query depends on a later one under causality, and on none at all unless it is declared."""
     queries = instance.case.attention_shape.q_len
@@ -228,7 +217,6 @@ LAWS = (
     hidden_keys,
     examples_apart,
     queries_apart,
-    past_stands,
     causal_as_mask,
     key_heads_repeat,
     every_key_seen,
