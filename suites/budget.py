@@ -278,7 +278,9 @@ class Oracle:
         """The RMS error of any method that rounds its inputs and its result once."""
         moments = self.moments[name]
         unavoidable = math.hypot(moments.rms("moved"), moments.rms("rounded"))
-        if not self._is_zero(name):
+        # Of few draws moving shows too little of what cancels.
+        cancels = self.first is not None and moments.rms("exact") <= unavoidable
+        if not (self._is_zero(name) or cancels):
             return unavoidable
         # It has no size of its own, and what other ways to it leave may be enlarged by them, as by
         # 1/√ε in the layer norm of one feature: half of the digits must vanish.
@@ -347,7 +349,11 @@ def _amplitude(arguments: Arguments) -> float:
     """How far beyond 1 exponents may be: the RMS size of the largest data, and a scale's share."""
     sizes = [float(t.square().mean().sqrt()) for t in arguments.data.values() if t.numel()]
     scale = arguments.plain.get("scale")
-    usual = 1.0 if scale is None else abs(scale) * math.sqrt(arguments.data["q"].shape[-1])
+    if scale is None or not sizes:
+        return max(1.0, *sizes)
+    # Where it is 0, moving q and k shows nothing of what it costs to add up equal weights.
+    q, k = arguments.data["q"], arguments.data["k"]
+    usual = abs(scale) * math.sqrt(q.shape[-1]) if scale else math.sqrt(k.shape[2])
     return max(1.0, *sizes, max(sizes) * usual)
 
 

@@ -31,6 +31,9 @@ from bakeoff.suites.verdicts import (
 
 __all__ = ["covering", "covering_gradient", "records_of"]
 
+#: Of a parameter with fewer elements, as one temperature, a gradient is a sum over all positions, of
+#: which an RMS over few draws tells little; the error cells judge it.
+FEWEST = 8
 #: Elements of an output of which one draw tells enough; smaller ones are drawn more often, unless
 #: there are as many elements in all.
 ENOUGH, MANY = 2048, 2**18
@@ -106,8 +109,11 @@ def _oracle(variant: Variant, cell: Cell, level: str, backward: bool) -> Oracle:
 
 
 def _everything_of(fn: Function, arguments: Arguments, seed: int, by: float = 0.0) -> Quantities:
-    """The output, without a graph, and all gradients."""
-    return {**output_of(fn, arguments, seed, by), **gradients_of(fn, arguments, seed, by)}
+    """The output, without a graph, and all gradients but those of parameters of few elements."""
+    few = {name for name, tensor in arguments.learned.items() if tensor.numel() < FEWEST}
+    gradients = gradients_of(fn, arguments, seed, by).items()
+    kept = {name: gradient for name, gradient in gradients if name not in few}
+    return {**output_of(fn, arguments, seed, by), **kept}
 
 
 def _at_row(arguments: Arguments, extra: Mapping[str, Any], level: str, seed: int) -> Arguments:

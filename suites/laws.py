@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from bakeoff.registry.masking import allowed_keys
 from bakeoff.registry.shapes import Case
 from bakeoff.registry.variants import Attention, Forward, Variant
-from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of
+from bakeoff.suites.tensors import Arguments, arguments_for, dtype_of, unit_roundoff
 from bakeoff.suites.verdicts import Unsupported, Verdict, largest_of, right_if
 
 __all__ = ["LAWS", "Instance", "changes_with_other_queries", "resized"]
@@ -72,8 +73,9 @@ class Instance:
 
     def unmoved(self, moved: torch.Tensor, expected: torch.Tensor, what: str) -> Verdict:
         """Right where a difference is that of the order of sums."""
-        change = largest_of(moved)
-        slack = SLACK * self.budget * largest_of(expected)
+        change, shape = largest_of(moved), self.case.attention_shape
+        sums = math.sqrt(shape.k_len + shape.head_dim) * unit_roundoff(dtype_of(self.case.dtype))
+        slack = SLACK * max(self.budget, sums) * largest_of(expected)
         return right_if(change <= slack, f"{self.where}: {what} by {change:.3g}", change)
 
 
