@@ -31,7 +31,7 @@ from bakeoff.suites.verdicts import (
 
 __all__ = ["covering", "covering_gradient", "records_of"]
 
-#: Of a parameter with fewer elements, as one temperature, a gradient is a sum over all positions, of
+#: Of a parameter with fewer elements, as one temperature, a gradient is a sum over all positions of
 #: which an RMS over few draws tells little; the error cells judge it.
 FEWEST = 8
 #: Elements of an output of which one draw tells enough; smaller ones are drawn more often, unless
