@@ -284,8 +284,7 @@ class Oracle:
             return unavoidable
         # It has no size of its own, and what other ways to it leave may be enlarged by them, as by
         # 1/√ε in the layer norm of one feature: half of the digits must vanish.
-        largest = max(other.rms("exact") for other in self.moments.values())
-        return max(unavoidable, math.sqrt(unit_roundoff(self.dtype)) * largest)
+        return max(unavoidable, math.sqrt(unit_roundoff(self.dtype)) * self._largest)
 
     def _is_zero(self, name: str) -> bool:
         """Whether it is zero by an identity, and moving the inputs does not show otherwise.
@@ -295,9 +294,13 @@ class Oracle:
         """
         moments = self.moments[name]
         terms = moments.rows + max(other.features for other in self.moments.values())
-        largest = max(other.rms("exact") for other in self.moments.values())
-        least = terms * unit_roundoff(torch.float64) * largest
+        least = terms * unit_roundoff(torch.float64) * self._largest
         return max(moments.rms("exact"), moments.rms("moved")) <= least
+
+    @property
+    def _largest(self) -> float:
+        """The RMS of the largest quantity."""
+        return max(moments.rms("exact") for moments in self.moments.values())
 
     def _is_known(self, name: str) -> bool:
         """Whether any method can tell it from zero, in this dtype."""
